@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+
+#include "core/configuration.h"
+#include "core/registry.h"
+#include "probe/socket-table.h"
+#include "util/deadline.h"
+
+/*
+ * The one place where a lease is granted, changed and ended. Ties registry, probes and store
+ * together in the order that keeps the promises: validate, probe, journal, commit, tell.
+ * Everything runs on the main loop; nothing blocks longer than a bind, a write or a socket dump.
+ */
+typedef struct Manager Manager;
+typedef struct ManagerJob ManagerJob;
+
+typedef enum ManagerState {
+    MANAGER_RECOVERING,
+    MANAGER_RUNNING,
+    MANAGER_DEGRADED,
+} ManagerState;
+
+/** ConflictInfo: a candidate that the kernel refused. */
+typedef struct ConflictInfo {
+    guint16 port;
+    Protocol protocol;
+    const char *service_type;
+    int error;           /* errno of the refusal */
+    const char *address; /* of the holder, NULL = not known */
+    const char *unit;    /* of the holder, NULL = not known */
+    gboolean has_uid;
+    uid_t uid;           /* of the holder */
+} ConflictInfo;
+
+/**
+ * ManagerListener: what the outside is told. Any member may be NULL. Leases are borrowed for the
+ * call; a released lease is already out of the registry. Callbacks must not call back into the
+ * manager with a change.
+ */
+typedef struct ManagerListener {
+    void (*allocated)(const Lease *lease, guint attempts, const GArray *conflicts, void *data);
+    /* @stale: nobody asked for the release: StaleReleased goes out beside PortReleased */
+    void (*released)(const Lease *lease, Reason reason, gboolean stale, void *data);
+    void (*conflict)(const ConflictInfo *conflict, void *data);
+    void (*health_changed)(const Lease *lease, Health before, const char *why, void *data);
+    void (*service_restarted)(const Lease *lease, const char *unit, guint restarts, void *data);
+    void (*recovery_started)(const char *trigger, void *data);
+    void (*recovery_step)(const char *step, const char *result, GVariant *details, void *data);
+    void (*recovery_finished)(gboolean ok, GVariant *summary, void *data);
+    /* State or StateReason is another; leases came or went is told by the above */
+    void (*state_changed)(void *data);
+    /* the configuration was replaced: ServiceTypes and ConfigFiles are others */
+    void (*configuration_changed)(void *data);
+} ManagerListener;
+
+void manager_set_listener(Manager *manager, const ManagerListener *listener, void *data);
+
+/** AllocateOptions: how hard to try, and in what form the answer is wanted. */
+typedef struct AllocateOptions {
+    gint retries;         /* rounds after the first, -1 = as configured */
+    gboolean want_socket; /* AllocateSocket: keep the bound socket for the caller */
+} AllocateOptions;
+
+/** AllocateResult: borrowed for the callback. */
+typedef struct AllocateResult {
+    Outcome outcome;
+    const GError *error;  /* set with every outcome but OUTCOME_OK */
+    GPtrArray *leases;    /* of Lease *, ascending ports; empty on refusal */
+    gboolean reused;
+    guint attempts;
+    const GArray *conflicts; /* of guint16, distinct, in order of refusal; never NULL */
+    int *socket;          /* want_socket: a descriptor the callee may steal (fd_steal), else -1 */
+} AllocateResult;
+
+typedef void (*AllocateDone)(const AllocateResult *result, void *data);
+
+/**
+ * manager_allocate: grants ports.
+ * @request: copied where it has to outlive the call.
+ * @done: called exactly once unless the job is cancelled; on the usual path before this returns.
+ *
+ * Returns: (transfer none) (nullable): a handle while the request waits (backoff, disk, another
+ *     identical request); NULL when @done was already called.
+ */
+ManagerJob *manager_allocate(Manager *manager, const LeaseRequest *request,
+                             const AllocateOptions *options, AllocateDone done, void *data);
+
+/** manager_job_cancel: the caller has gone: nothing will be granted, @done is not called. */
+void manager_job_cancel(ManagerJob *job);
+
+typedef void (*ReleaseDone)(const GError *error, void *data);
+
+/**
+ * manager_release: ends @leases (of Lease *, all living) for @reason, all or none.
+ * @done: (nullable): once, perhaps before this returns; @error in OUTCOME_ERROR
+ *     (OUTCOME_STATE_UNAVAILABLE) when it could not be recorded and nothing was released.
+ */
+void manager_release(Manager *manager, GPtrArray *leases, Reason reason, ReleaseDone done,
+                     void *data);
+
+/** manager_client_gone: a connection ended: its LIFETIME_CLIENT leases end, its jobs are the bus's. */
+void manager_client_gone(Manager *manager, const char *client);
+
+/** manager_renew: restarts the ttl. Returns: OUTCOME_OK, or a refusal with @error. */
+Outcome manager_renew(Manager *manager, Lease *lease, gint64 *ret_expires_usec, GError **error);
+
+/** manager_reload: reads the configuration anew through the function given at manager_new(). */
+gboolean manager_reload(Manager *manager, GError **error);
+
+const Registry *manager_registry(const Manager *manager);
+Registry *manager_registry_mutable(Manager *manager); /* for suggest; no changes of leases */
+const Configuration *manager_configuration(const Manager *manager);
+ManagerState manager_state(const Manager *manager, const char **ret_reason);
+const char *manager_state_to_string(ManagerState state);
+
+/** manager_is_idle: no lease, no job, nothing on its way to the disk: the daemon may exit. */
+gboolean manager_is_idle(const Manager *manager);
+
+/** manager_metrics: (transfer floating): a{st}, counters and gauges. */
+GVariant *manager_metrics(const Manager *manager);

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include <glib.h>
+
+#include "core/lease.h"
+#include "core/registry.h"
+
+/*
+ * The daemon's memory on disk: state.json (a snapshot) and state.journal (what happened since).
+ * One process at a time: store_open() takes a lock that the kernel drops with the process.
+ */
+typedef struct Store Store;
+
+typedef enum StoreOpKind {
+    STORE_PUT_LEASE,    /* a new lease, or new contents of a known one */
+    STORE_DROP_LEASE,   /* the end of a lease */
+    STORE_PUT_STICKY,   /* a remembered port */
+    STORE_DROP_STICKY,
+    STORE_PUT_CHUNK,    /* the range of an auto-allocated service type */
+} StoreOpKind;
+
+/** StoreOp: one fact; all pointers borrowed for the call. */
+typedef struct StoreOp {
+    StoreOpKind kind;
+    const Lease *lease;       /* PUT_LEASE, DROP_LEASE */
+    Reason reason;            /* DROP_LEASE */
+    const StickyPort *sticky; /* PUT_STICKY, DROP_STICKY */
+    const Chunk *chunk;       /* PUT_CHUNK */
+} StoreOp;
+
+/**
+ * StoreHealthChanged: the store stopped working (@error, borrowed, says what failed on which file),
+ * or works again (@error is NULL). From the main loop.
+ */
+typedef void (*StoreHealthChanged)(const GError *error, void *data);
+
+typedef struct StoreOptions {
+    const char *dir;         /* state directory; made with mode 0700 where it is missing */
+    gboolean backup_corrupted; /* keep NAME.corrupt.<UTC time> before repairing */
+    guint backups_max;       /* the oldest beyond this many are removed; 0 = 10 */
+    guint compact_bytes;     /* journal size from which a snapshot is written; 0 = 4 MiB */
+    StoreHealthChanged health_changed; /* nullable */
+    void *data;
+} StoreOptions;
+
+/**
+ * store_open: opens the folder and takes the lock. Blocks on the disk.
+ * Returns: NULL with @error in G_FILE_ERROR; G_FILE_ERROR_AGAIN when another daemon has the lock.
+ */
+Store *store_open(const StoreOptions *options, GMainContext *context, GError **error);
+
+/** store_close: waits for syncs under way, calls their StoreDone, drops the lock. Returns: NULL. */
+Store *store_close(Store *store);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
+
+/** StoreDamage: one thing found wrong. */
+typedef struct StoreDamage {
+    char *file;    /* "state.json" */
+    char *what;    /* for a person: what is wrong, where (line or byte) */
+    char *backup;  /* path of the copy, NULL where none was made */
+    guint lost;    /* records that could not be kept */
+} StoreDamage;
+
+/** StoreContents: all that could be read. The arrays may be empty, never NULL. */
+typedef struct StoreContents {
+    GPtrArray *leases;   /* of Lease *, distinct ids; ports may still clash: startup decides */
+    GArray *sticky;      /* of StickyPort, strings owned by @strings */
+    GArray *chunks;      /* of Chunk, strings owned by @strings */
+    GStringChunk *strings;
+    Id boot_id;          /* the boot that wrote it; empty text where not known */
+    guint64 sequence;    /* of the last record */
+    gboolean fresh;      /* neither file was there: a first start */
+    gboolean torn_tail;  /* the last journal record was incomplete: normal after a crash */
+    gboolean from_previous; /* the snapshot was unreadable, its predecessor was used */
+    GPtrArray *damage;   /* of StoreDamage */
+} StoreContents;
+
+/**
+ * store_load: reads snapshot and journal, keeping every record whose checksum holds.
+ * @dry_run: reads only; makes no backup, repairs nothing, may be called at any time.
+ *
+ * Bad contents are never an error, they are reported in ->damage. Blocks on the disk.
+ * Returns: (transfer full): NULL with @error only where the folder cannot be read or backups cannot
+ *     be made (the damaged file is left as it is then).
+ */
+StoreContents *store_load(Store *store, gboolean dry_run, GError **error);
+StoreContents *store_contents_free(StoreContents *contents);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreContents, store_contents_free)
+
+/**
+ * store_start: writes a first snapshot of @registry under @boot_id and opens the journal; from here
+ * on appends are taken. @registry is borrowed until store_close() and read for later snapshots.
+ * Blocks on the disk (once, at start-up).
+ * Returns: FALSE with @error; the store is then failed and goes on trying by itself.
+ */
+gboolean store_start(Store *store, const Registry *registry, const Id *boot_id, GError **error);
+
+/**
+ * store_append: writes one record holding @ops, all or none, into the kernel's page cache.
+ * Does not wait for the disk.
+ * Returns: FALSE with @error: nothing of it will be there after a restart.
+ */
+gboolean store_append(Store *store, const StoreOp *ops, size_t n_ops, GError **error);
+
+/** StoreDone: @error is NULL when the record is on the disk. From the main loop, never from within the call. */
+typedef void (*StoreDone)(const GError *error, void *data);
+
+/**
+ * store_append_durable: store_append(), and @done after an fdatasync that many calls share.
+ * Returns: FALSE with @error, and @done is not called, when the write itself failed. After a failed
+ *     sync the record is taken back as far as the disk allows, so memory must not have it either.
+ */
+gboolean store_append_durable(Store *store, const StoreOp *ops, size_t n_ops, StoreDone done,
+                              void *data, GError **error);
+
+/** store_is_failed: whether appends are refused at present; @ret_why (nullable) (transfer none). */
+gboolean store_is_failed(const Store *store, const char **ret_why);
+
+/** store_compact: starts a snapshot now, in slices between other work, written by the worker. */
+void store_compact(Store *store);
+
+/** store_idle: whether neither a sync nor a snapshot is under way. */
+gboolean store_idle(const Store *store);
+
+/**
+ * store_note_start, store_note_recovered: the count of starts in a row that did not get through
+ * recovery, kept in the file "starts" of the state folder.
+ * Returns: the count with this start, 1 after a good one. Best effort: 1 when it cannot be kept.
+ */
+guint store_note_start(Store *store);
+void store_note_recovered(Store *store);
+
+/**
+ * store_set_aside: moves the state files to NAME.corrupt.<UTC time> and starts empty.
+ * Returns: FALSE with @error, nothing moved or only some.
+ */
+gboolean store_set_aside(Store *store, GError **error);

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "util/deadline.h"
+
+/* Entries called in one turn; more would keep the bus waiting behind a burst of expiries. */
+#define DISPATCH_MAX 64
+
+struct DeadlineQueue {
+    GSource *source; /* owned */
+    GSequence *entries;
+    guint64 next_serial;
+};
+
+struct Deadline {
+    DeadlineQueue *queue; /* borrowed: the queue owns its entries */
+    GSequenceIter *iter;
+    gint64 when_usec;
+    guint64 serial; /* keeps the order of equal times */
+    DeadlineFunc func;
+    void *data;
+};
+
+typedef struct DeadlineSource {
+    GSource base;
+    DeadlineQueue *queue;
+} DeadlineSource;
+
+static int compare(gconstpointer a, gconstpointer b, gpointer unused)
+{
+    const Deadline *x = a, *y = b;
+
+    if (x->when_usec != y->when_usec)
+        return x->when_usec < y->when_usec ? -1 : 1;
+    return x->serial < y->serial ? -1 : x->serial > y->serial;
+}
+
+static Deadline *first(const DeadlineQueue *queue)
+{
+    GSequenceIter *iter = g_sequence_get_begin_iter(queue->entries);
+
+    return g_sequence_iter_is_end(iter) ? NULL : g_sequence_get(iter);
+}
+
+static void rearm(DeadlineQueue *queue)
+{
+    Deadline *earliest = first(queue);
+
+    g_source_set_ready_time(queue->source, earliest ? MAX(earliest->when_usec, 0) : -1);
+}
+
+static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer data)
+{
+    DeadlineQueue *queue = ((DeadlineSource *)source)->queue;
+    gint64 now_usec = g_get_monotonic_time();
+
+    for (guint i = 0; i < DISPATCH_MAX; i++) {
+        Deadline *entry = first(queue);
+        DeadlineFunc func = NULL;
+        void *func_data = NULL;
+
+        if (!entry || entry->when_usec > now_usec)
+            break;
+        func = entry->func;
+        func_data = entry->data;
+        g_sequence_remove(entry->iter);
+        func(func_data);
+        if (g_source_is_destroyed(source)) /* the callback freed the queue */
+            return G_SOURCE_REMOVE;
+    }
+    rearm(queue);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs source_funcs = {.dispatch = dispatch};
+
+DeadlineQueue *deadline_queue_new(GMainContext *context)
+{
+    DeadlineQueue *queue = g_new0(DeadlineQueue, 1);
+
+    queue->entries = g_sequence_new(g_free);
+    queue->source = g_source_new(&source_funcs, sizeof(DeadlineSource));
+    ((DeadlineSource *)queue->source)->queue = queue;
+    g_source_set_static_name(queue->source, "deadlines");
+    g_source_attach(queue->source, context);
+    return queue;
+}
+
+DeadlineQueue *deadline_queue_free(DeadlineQueue *queue)
+{
+    if (!queue)
+        return NULL;
+    g_source_destroy(queue->source);
+    g_source_unref(queue->source);
+    g_sequence_free(queue->entries);
+    g_free(queue);
+    return NULL;
+}
+
+Deadline *deadline_add(DeadlineQueue *queue, gint64 when_usec, DeadlineFunc func, void *data)
+{
+    Deadline *entry = g_new0(Deadline, 1);
+
+    entry->queue = queue;
+    entry->when_usec = when_usec;
+    entry->serial = queue->next_serial++;
+    entry->func = func;
+    entry->data = data;
+    entry->iter = g_sequence_insert_sorted(queue->entries, entry, compare, NULL);
+    if (first(queue) == entry)
+        rearm(queue);
+    return entry;
+}
+
+Deadline *deadline_cancel(Deadline *deadline)
+{
+    DeadlineQueue *queue = NULL;
+    gboolean was_first = FALSE;
+
+    if (!deadline)
+        return NULL;
+    queue = deadline->queue;
+    was_first = first(queue) == deadline;
+    g_sequence_remove(deadline->iter);
+    if (was_first)
+        rearm(queue);
+    return NULL;
+}
+
+guint deadline_queue_length(const DeadlineQueue *queue)
+{
+    return (guint)g_sequence_get_length(queue->entries);
+}
