@@ -13,11 +13,11 @@
 typedef struct Store Store;
 
 typedef enum StoreOpKind {
-    STORE_PUT_LEASE,    /* a new lease, or new contents of a known one */
-    STORE_DROP_LEASE,   /* the end of a lease */
-    STORE_PUT_STICKY,   /* a remembered port */
+    STORE_PUT_LEASE,  /* a new lease, or new contents of a known one */
+    STORE_DROP_LEASE, /* the end of a lease */
+    STORE_PUT_STICKY, /* a remembered port */
     STORE_DROP_STICKY,
-    STORE_PUT_CHUNK,    /* the range of an auto-allocated service type */
+    STORE_PUT_CHUNK, /* the range of an auto-allocated service type */
 } StoreOpKind;
 
 /** StoreOp: one fact; all pointers borrowed for the call. */
@@ -31,16 +31,25 @@ typedef struct StoreOp {
 
 /**
  * StoreHealthChanged: the store stopped working (@error, borrowed, says what failed on which file),
- * or works again (@error is NULL). From the main loop.
+ * or works again (@error is NULL). From the main loop, or from within the call that failed.
  */
 typedef void (*StoreHealthChanged)(const GError *error, void *data);
 
+/**
+ * StoreSnapshotFailed: a snapshot could not be written, another is tried in @retry_msec. Nothing is
+ * lost and appends go on; the journal grows meanwhile. From the main loop.
+ */
+typedef void (*StoreSnapshotFailed)(const GError *error, guint retry_msec, void *data);
+
 typedef struct StoreOptions {
-    const char *dir;         /* state directory; made with mode 0700 where it is missing */
+    const char *dir;           /* state directory; made with mode 0700 where it is missing */
     gboolean backup_corrupted; /* keep NAME.corrupt.<UTC time> before repairing */
-    guint backups_max;       /* the oldest beyond this many are removed; 0 = 10 */
-    guint compact_bytes;     /* journal size from which a snapshot is written; 0 = 4 MiB */
-    StoreHealthChanged health_changed; /* nullable */
+    guint backups_max;         /* the oldest beyond this many are removed; 0 = 10 */
+    /* Journal size from which a snapshot is written, 0 = 4 MiB; where the snapshot is more than
+     * twice as large, half of its size. */
+    guint compact_bytes;
+    StoreHealthChanged health_changed;   /* nullable */
+    StoreSnapshotFailed snapshot_failed; /* nullable */
     void *data;
 } StoreOptions;
 
@@ -56,24 +65,25 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
 
 /** StoreDamage: one thing found wrong. */
 typedef struct StoreDamage {
-    char *file;    /* "state.json" */
-    char *what;    /* for a person: what is wrong, where (line or byte) */
-    char *backup;  /* path of the copy, NULL where none was made */
-    guint lost;    /* records that could not be kept */
+    char *file;   /* "state.json" */
+    char *what;   /* for a person: what is wrong, where (line or byte) */
+    char *backup; /* path of the copy, NULL where none was made */
+    guint lost;   /* records that could not be kept */
 } StoreDamage;
 
-/** StoreContents: all that could be read. The arrays may be empty, never NULL. */
+/** StoreContents: all that could be read and verified. The arrays may be empty, never NULL. */
 typedef struct StoreContents {
-    GPtrArray *leases;   /* of Lease *, distinct ids; ports may still clash: startup decides */
-    GArray *sticky;      /* of StickyPort, strings owned by @strings */
-    GArray *chunks;      /* of Chunk, strings owned by @strings */
+    GPtrArray *leases; /* of Lease *, distinct ids; ports may still clash: startup decides */
+    GArray *sticky;    /* of StickyPort, strings owned by @strings; those of @leases included */
+    GArray *chunks;    /* of Chunk, strings owned by @strings */
     GStringChunk *strings;
-    Id boot_id;          /* the boot that wrote it; empty text where not known */
-    guint64 sequence;    /* of the last record */
-    gboolean fresh;      /* neither file was there: a first start */
-    gboolean torn_tail;  /* the last journal record was incomplete: normal after a crash */
+    Id boot_id;             /* the boot that wrote it; empty text where not known */
+    guint64 sequence;       /* of the last record */
+    gboolean fresh;         /* neither file was there: a first start */
+    gboolean torn_tail;     /* the last journal record was incomplete: normal after a crash */
+    char *torn_backup;      /* the copy of that journal, NULL where none was made */
     gboolean from_previous; /* the snapshot was unreadable, its predecessor was used */
-    GPtrArray *damage;   /* of StoreDamage */
+    GPtrArray *damage;      /* of StoreDamage */
 } StoreContents;
 
 /**
@@ -89,21 +99,45 @@ StoreContents *store_contents_free(StoreContents *contents);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreContents, store_contents_free)
 
 /**
- * store_start: writes a first snapshot of @registry under @boot_id and opens the journal; from here
- * on appends are taken. @registry is borrowed until store_close() and read for later snapshots.
+ * StoreSource: where snapshots come from: the registry, seen from below. Called from the main loop.
+ */
+typedef struct StoreSource {
+    /** The next lease in any fixed order, NULL at the end; *@cursor is 0 to start with and stays
+     * valid across any changes in between (registry_next_port()). */
+    const Lease *(*next_lease)(void *data, guint32 *cursor);
+    void (*foreach_sticky)(void *data, void (*func)(const StickyPort *sticky, void *func_data),
+                           void *func_data);
+    void (*foreach_chunk)(void *data, void (*func)(const Chunk *chunk, void *func_data),
+                          void *func_data);
+    /** Whether leases of that type are listed as singletonServices, too. */
+    gboolean (*is_singleton)(void *data, const char *service_type);
+    void *data;
+} StoreSource;
+
+/**
+ * store_start: writes a first snapshot of @source under @boot_id and opens a new journal; from here
+ * on appends are taken. Once, after store_load() where the old contents matter: they are replaced.
+ * @source: copied; what it points to is borrowed until store_close().
+ *
+ * Later snapshots are taken in slices while life goes on. So what was appended must be in the
+ * source before the main loop turns: after a store_append() that returned TRUE, and when StoreDone
+ * has been called without an error.
+ *
  * Blocks on the disk (once, at start-up).
  * Returns: FALSE with @error; the store is then failed and goes on trying by itself.
  */
-gboolean store_start(Store *store, const Registry *registry, const Id *boot_id, GError **error);
+gboolean store_start(Store *store, const StoreSource *source, const Id *boot_id, GError **error);
 
 /**
  * store_append: writes one record holding @ops, all or none, into the kernel's page cache.
  * Does not wait for the disk.
- * Returns: FALSE with @error: nothing of it will be there after a restart.
+ * Returns: FALSE with @error in G_FILE_ERROR: nothing of it will be there after a restart (as far
+ *     as the disk allows: where even cutting it off again fails, until the next snapshot).
  */
 gboolean store_append(Store *store, const StoreOp *ops, size_t n_ops, GError **error);
 
-/** StoreDone: @error is NULL when the record is on the disk. From the main loop, never from within the call. */
+/** StoreDone: @error is NULL when the record is on the disk. From the main loop, never from within
+ * the call. */
 typedef void (*StoreDone)(const GError *error, void *data);
 
 /**
