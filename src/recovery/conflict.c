@@ -42,6 +42,7 @@ struct ManagerJob {
     Deadline *timer;
     gboolean queued;
     gboolean is_parked;
+    gboolean hold_refused; /* no descriptor left for the hold: granted without */
     gboolean on_disk;
     gboolean cancelled;
     gboolean *gone; /* set while manager_allocate() is on the stack */
@@ -263,6 +264,12 @@ static void commit(ManagerJob *job)
     int no_socket = -1;
 
     registry_commit(manager->registry, reservation, leases, changes);
+    if (job->request.hold == HOLD_SOFT && !job->hold_refused)
+        for (guint i = 0; i < leases->len; i++)
+            hold_table_add(manager->holds, leases->pdata[i], g_array_index(job->held, int, i));
+    if (job->request.hold == HOLD_SOFT)
+        g_array_set_size(job->held, 0);
+    result.hold_refused = job->hold_refused;
     metrics_add(METRIC_ALLOCATIONS, leases->len);
     result.socket = job->held->len > 0 ? &g_array_index(job->held, int, 0) : &no_socket;
     unqueue(job);
@@ -312,6 +319,8 @@ static void record(ManagerJob *job)
     size_t n = 0;
 
     job->leases = reservation_build(job->reservation, g_get_real_time());
+    for (guint i = 0; job->hold_refused && i < job->leases->len; i++)
+        ((Lease *)job->leases->pdata[i])->hold = HOLD_NONE;
     ops = g_new0(StoreOp, job->leases->len + 1);
     if (reservation_new_chunk(job->reservation, &chunk))
         ops[n++] = (StoreOp){.kind = STORE_PUT_CHUNK, .chunk = &chunk};
@@ -352,16 +361,41 @@ static int bind_for_caller(ManagerJob *job, guint16 port, Protocol protocol)
     return 0;
 }
 
+static gboolean wants_hold(ManagerJob *job)
+{
+    if (job->request.hold != HOLD_SOFT || job->hold_refused)
+        return FALSE;
+    job->hold_refused = !hold_table_has_room(job->manager->holds);
+    return !job->hold_refused;
+}
+
 static ProbeResult try_port(ManagerJob *job, guint16 port, int *ret_error)
 {
     Protocol protocol = reservation_protocol(job->reservation);
-    int r;
+    Protocol probed = protocol;
+    int r = 0;
 
-    if (!job->options.want_socket)
-        return bind_probe(port, protocol, job->request.address, ret_error);
-    r = bind_for_caller(job, port, protocol);
-    *ret_error = -r;
-    return r == 0 ? PROBE_FREE : r == -EADDRINUSE ? PROBE_BUSY : PROBE_UNKNOWN;
+    if (job->options.want_socket) {
+        r = bind_for_caller(job, port, protocol);
+        probed = 0;
+    } else if (wants_hold(job)) {
+        int fd = hold_bind(port, job->request.address);
+
+        if (fd >= 0) {
+            g_array_append_val(job->held, fd);
+            probed &= ~PROTOCOL_TCP;
+        } else if (fd == -EMFILE || fd == -ENFILE) {
+            job->hold_refused = TRUE;
+            close_held(job);
+        } else {
+            r = fd;
+        }
+    }
+    if (r < 0) {
+        *ret_error = -r;
+        return r == -EADDRINUSE ? PROBE_BUSY : PROBE_UNKNOWN;
+    }
+    return probed ? bind_probe(port, probed, job->request.address, ret_error) : PROBE_FREE;
 }
 
 /* Returns the result for the candidate as a whole; *ret_port is the port that decided it. */

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "recovery/manager.h"
+#include "recovery/hold.h"
 #include "store/store.h"
 
 /* What the layers share of the manager; nothing outside of recovery/ includes this. */
@@ -16,6 +17,9 @@ struct Manager {
     const ManagerListener *listener; /* borrowed, NULL = none */
     void *listener_data;
 
+    HoldTable *holds; /* owned */
+    GArray *passed;   /* of HeldSocket: from the service manager, until the start; NULL after */
+
     ManagerState state;
     char *state_reason; /* owned, "" while all is well */
     gboolean recovering;
@@ -24,6 +28,7 @@ struct Manager {
 
     GQueue jobs;            /* of ManagerJob, all that wait */
     GQueue parked;          /* of ManagerJob, those that wait for another job's end */
+    GQueue letting;         /* of Letting: releases that wait for the service manager */
     guint releases_on_disk; /* releases that wait for a sync */
     GHashTable *unrecorded; /* lease id -> GINT_TO_POINTER (reason): ends that the disk refused */
     GHashTable *expiries;   /* Lease * -> Expiry *, see expiry.c */

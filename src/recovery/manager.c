@@ -6,6 +6,7 @@
 #include "recovery/manager-private.h"
 #include "recovery/metrics.h"
 #include "recovery/startup.h"
+#include "util/fdstore.h"
 
 /* ---- state ----------------------------------------------------------------------------------- */
 
@@ -80,6 +81,15 @@ static void store_health_changed(const GError *error, void *data)
         retry_unrecorded(manager);
 }
 
+/* A release whose sockets the service manager has to let go of, too, before it is true. */
+typedef struct Letting {
+    Manager *manager; /* NULL: gone meanwhile */
+    GArray *changes;
+    ReleaseDone done;
+    void *data;
+    GList link;
+} Letting;
+
 /* ---- life ------------------------------------------------------------------------------------ */
 
 Manager *manager_new(const ManagerOptions *options, GError **error)
@@ -104,8 +114,11 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     manager->recovering = TRUE;
     g_queue_init(&manager->jobs);
     g_queue_init(&manager->parked);
+    g_queue_init(&manager->letting);
     manager->unrecorded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     manager->expiries = g_hash_table_new(NULL, NULL);
+    manager->holds = hold_table_new(options->config->limit_held_sockets);
+    manager->passed = options->held ? g_array_ref(options->held) : NULL;
     manager->store = store_open(&store_options, manager->context, error);
     if (!manager->store)
         return NULL;
@@ -114,14 +127,20 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
 
 Manager *manager_free(Manager *manager)
 {
+    GList *link = NULL;
+
     if (!manager)
         return NULL;
     manager->listener = NULL;
     manager->store = store_close(manager->store);
     manager_jobs_cancel_all(manager);
+    while ((link = g_queue_pop_head_link(&manager->letting)))
+        ((Letting *)link->data)->manager = NULL;
     expiry_disarm_all(manager);
     g_hash_table_unref(manager->expiries);
     g_hash_table_unref(manager->unrecorded);
+    manager->holds = hold_table_free(manager->holds);
+    g_clear_pointer(&manager->passed, g_array_unref);
     manager->registry = registry_free(manager->registry);
     manager->deadlines = deadline_queue_free(manager->deadlines);
     manager->config = configuration_unref(manager->config);
@@ -238,19 +257,50 @@ typedef struct PendingRelease {
     void *data;
 } PendingRelease;
 
-static void remove_all(Manager *manager, GPtrArray *leases, Reason reason, ReleaseDone done,
-                       void *data)
+static void tell_end(Manager *manager, const GArray *changes, ReleaseDone done, void *data)
 {
-    g_autoptr(GArray) changes = change_array_new();
-
-    for (guint i = 0; i < leases->len; i++) {
-        expiry_disarm(manager, leases->pdata[i]);
-        registry_remove(manager->registry, leases->pdata[i], reason, changes);
-    }
     if (done)
         done(NULL, data);
     manager_tell_released(manager, changes);
     manager_wake_parked(manager);
+}
+
+static void let_go(void *data)
+{
+    Letting *letting = data;
+    g_autoptr(GArray) changes = letting->changes;
+
+    if (letting->manager) {
+        g_queue_unlink(&letting->manager->letting, &letting->link);
+        tell_end(letting->manager, changes, letting->done, letting->data);
+    }
+    g_free(letting);
+}
+
+static void remove_all(Manager *manager, GPtrArray *leases, Reason reason, ReleaseDone done,
+                       void *data)
+{
+    g_autoptr(GArray) changes = change_array_new();
+    gboolean wait = FALSE;
+    Letting *letting = NULL;
+
+    for (guint i = 0; i < leases->len; i++) {
+        expiry_disarm(manager, leases->pdata[i]);
+        wait |= hold_table_drop(manager->holds, leases->pdata[i]);
+        registry_remove(manager->registry, leases->pdata[i], reason, changes);
+    }
+    if (!wait) {
+        tell_end(manager, changes, done, data);
+        return;
+    }
+    letting = g_new0(Letting, 1);
+    letting->manager = manager;
+    letting->changes = g_steal_pointer(&changes);
+    letting->done = done;
+    letting->data = data;
+    letting->link.data = letting;
+    g_queue_push_tail_link(&manager->letting, &letting->link);
+    fdstore_barrier(manager->context, let_go, letting);
 }
 
 static void refuse_release(const GError *cause, ReleaseDone done, void *data)
@@ -440,7 +490,8 @@ const Configuration *manager_configuration(const Manager *manager)
 gboolean manager_is_idle(const Manager *manager)
 {
     return registry_count(manager->registry) == 0 && manager->jobs.length == 0 &&
-           manager->releases_on_disk == 0 && store_idle(manager->store);
+           manager->releases_on_disk == 0 && manager->letting.length == 0 &&
+           store_idle(manager->store);
 }
 
 GVariant *manager_metrics(const Manager *manager)
@@ -451,6 +502,8 @@ GVariant *manager_metrics(const Manager *manager)
     for (Metric metric = 0; metric < _METRIC_MAX; metric++)
         g_variant_builder_add(&builder, "{st}", metric_name(metric), metrics_get(metric));
     g_variant_builder_add(&builder, "{st}", "leases", (guint64)registry_count(manager->registry));
+    g_variant_builder_add(&builder, "{st}", "held_sockets",
+                          (guint64)hold_table_count(manager->holds));
     g_variant_builder_add(&builder, "{st}", "requests_waiting", (guint64)manager->jobs.length);
     return g_variant_builder_end(&builder);
 }

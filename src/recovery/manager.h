@@ -58,11 +58,18 @@ typedef struct ManagerListener {
 /** ConfigurationLoader: reads the configuration anew. (transfer full), NULL with @error. */
 typedef Configuration *(*ConfigurationLoader)(void *data, GError **error);
 
+/** HeldSocket: a descriptor that the service manager kept. */
+typedef struct HeldSocket {
+    int fd;     /* owned, -1 once it was taken */
+    char *name; /* the name under which it was kept */
+} HeldSocket;
+
 typedef struct ManagerOptions {
     Configuration *config;    /* referenced */
     ConfigurationLoader load; /* for manager_reload() */
     void *load_data;
     const char *state_dir;
+    GArray *held;          /* of HeldSocket (nullable): taken over one by one at the start */
     GMainContext *context; /* NULL: the default one */
 } ManagerOptions;
 
@@ -99,6 +106,7 @@ typedef struct AllocateResult {
     gboolean reused;
     guint attempts;
     const GArray *conflicts; /* of guint16, distinct, in order of refusal; never NULL */
+    gboolean hold_refused;   /* granted, but without the hold asked for: no descriptor was left */
     int *socket; /* want_socket: a descriptor the callee may steal (fd_steal), else -1 */
 } AllocateResult;
 

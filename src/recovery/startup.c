@@ -9,6 +9,7 @@
 #include "recovery/judge.h"
 #include "recovery/metrics.h"
 #include "recovery/observe.h"
+#include "util/fd.h"
 #include "util/log.h"
 
 /* One recovery under way: records, what was seen, and what is to become of them. */
@@ -195,6 +196,70 @@ static void quarantine(Run *run)
     }
 }
 
+/* ---- held sockets ---------------------------------------------------------------------------- */
+
+/* A lease that only its held socket remembers: nobody can be named, so nobody gets the port. */
+static Lease *lease_of_socket(Run *run, const char *id, int fd)
+{
+    const Configuration *config = run->manager->config;
+    g_autoptr(Lease) lease = lease_new();
+
+    lease->port = hold_port(fd);
+    for (guint i = 0; i < config->service_types->len && !lease->service_type; i++) {
+        const ServiceType *type = config->service_types->pdata[i];
+
+        if (port_range_contains(type->range, lease->port))
+            lease->service_type = g_ref_string_new_intern(type->name);
+    }
+    if (lease->port == 0 || !lease->service_type)
+        return NULL;
+    (void)g_strlcpy(lease->id.text, id, sizeof lease->id.text);
+    lease->protocol = PROTOCOL_TCP;
+    lease->hold = HOLD_SOFT;
+    lease->health = HEALTH_QUARANTINED;
+    lease->created_usec = g_get_real_time();
+    if (!registry_insert(run->manager->registry, lease))
+        return NULL;
+    recovery_report_add(run->report, RECOVERY_VALIDATE_STATE, STEP_REPAIRED,
+                        "port %u was held for lease %s whose record is lost: quarantined",
+                        lease->port, id);
+    return registry_find(run->manager->registry, id);
+}
+
+/* Takes back what the service manager kept; a socket that belongs to no lease is closed. */
+static void take_held(Run *run, gboolean lost)
+{
+    Manager *manager = run->manager;
+
+    for (guint i = 0; manager->passed && i < manager->passed->len; i++) {
+        HeldSocket *held = &g_array_index(manager->passed, HeldSocket, i);
+        const char *id = hold_lease_of_name(held->name);
+        Lease *lease = id ? registry_find(manager->registry, id) : NULL;
+
+        if (!lease && id && lost)
+            lease = lease_of_socket(run, id, held->fd);
+        if (!hold_table_adopt(manager->holds, lease, fd_steal(&held->fd), held->name))
+            recovery_report_add(run->report, RECOVERY_CLEAN_ORPHANS, STEP_REPAIRED,
+                                "the held socket %s belongs to no lease and was closed",
+                                held->name);
+    }
+    g_clear_pointer(&manager->passed, g_array_unref);
+}
+
+/* What nobody kept is bound anew, unless its service is there: then the port is in good hands. */
+static void bind_missing_holds(Run *run)
+{
+    Manager *manager = run->manager;
+    guint32 cursor = 0;
+    Lease *lease = NULL;
+
+    while ((lease = registry_next_port(manager->registry, &cursor)))
+        if (!hold_renew(manager->holds, lease))
+            recovery_report_add(run->report, RECOVERY_REBUILD_INDICES, STEP_WARNING,
+                                "port %u of lease %s could not be held again", lease->port,
+                                lease->id.text);
+}
+
 /* ---- validate-state -------------------------------------------------------------------------- */
 
 /* Returns whether records were lost. */
@@ -271,6 +336,7 @@ void startup_run(Manager *manager)
     g_autoptr(GError) error = NULL;
     Run run = {.manager = manager, .report = report};
     Id boot_id = {""};
+    gboolean lost;
 
     manager->report = report;
     check_crash_loop(manager, report);
@@ -299,7 +365,10 @@ void startup_run(Manager *manager)
     }
     enter_leases(&run);
     enter_memories(&run, contents);
-    if (report_damage(report, contents) && full)
+    lost = report_damage(report, contents);
+    take_held(&run, lost);
+    bind_missing_holds(&run);
+    if (lost && full)
         quarantine(&run);
     if (!manager_open_journal(manager, &boot_id, &error))
         recovery_report_add(report, RECOVERY_REBUILD_INDICES, STEP_FAILED,
