@@ -69,6 +69,8 @@ typedef struct Configuration {
     guint32 limit_leases_per_user;
     guint32 limit_direct_connections;
     guint32 limit_block_size;
+    guint32 limit_auto_types_per_user;
+    guint32 limit_sticky_ports_per_user;
     /* further limits are added here, each with a default in configuration-defaults.c */
 
     char **files; /* names of the sources, in order, NULL-terminated */
