@@ -63,6 +63,7 @@ struct Lease {
     LeaseLink by_uid;
     LeaseLink by_pid;
     LeaseLink by_client;
+    LeaseLink by_instance;
 };
 
 /** lease_new: an empty lease with one reference, all fields zero. */

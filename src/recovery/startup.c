@@ -363,8 +363,8 @@ void startup_run(Manager *manager)
         /* Two leases on one port cannot be entered, whatever the configuration says. */
         judge_ports((Lease *const *)run.leases->pdata, run.facts, run.verdicts, run.leases->len);
     }
-    enter_leases(&run);
     enter_memories(&run, contents);
+    enter_leases(&run);
     lost = report_damage(report, contents);
     take_held(&run, lost);
     bind_missing_holds(&run);
