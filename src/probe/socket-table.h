@@ -8,14 +8,23 @@
 #include "core/port-set.h"
 
 /*
- * The kernel's socket table through sock_diag netlink (sock_diag(7)): listening TCP sockets, bound
- * TCP sockets that do not listen (where the kernel reports them, 6.8 and later), and unconnected
- * bound UDP sockets. One dump answers for all ports and disturbs nobody.
+ * The kernel's socket table through sock_diag netlink (sock_diag(7), linux/inet_diag.h): listening
+ * TCP sockets, bound TCP sockets that do not listen (where the kernel reports them, 6.8 and later),
+ * and bound UDP sockets. One dump answers for all ports, disturbs nobody and needs no privilege.
+ * It shows the network namespace of the caller alone.
  */
+typedef enum SocketState {
+    SOCKET_LISTENING, /* TCP in LISTEN, UDP that takes datagrams from anybody */
+    SOCKET_BOUND,     /* TCP, bound and neither listening nor connected */
+    SOCKET_CONNECTED, /* UDP with a peer; TCP with a peer, in dumps with connections only */
+    SOCKET_LINGERING, /* TCP in TIME_WAIT or closing, no process has it any more; likewise */
+} SocketState;
+
 typedef struct SocketEntry {
     guint16 port; /* host byte order */
     Protocol protocol;
     gboolean listening; /* TCP: in LISTEN; UDP: always TRUE */
+    SocketState state;
     gboolean v6;
     gboolean v6only;
     guint8 address[16]; /* network byte order; the first 4 bytes for IPv4 */
@@ -24,7 +33,10 @@ typedef struct SocketEntry {
     guint64 cgroup_id; /* inode of the cgroup's folder, 0 = the kernel did not say */
 } SocketEntry;
 
-/** SocketTable: the entries sorted by port, then protocol; may be empty. */
+/**
+ * SocketTable: the entries sorted by port, then protocol (TCP first), then listening ones first;
+ * may be empty.
+ */
 typedef struct SocketTable {
     GArray *entries; /* of SocketEntry */
 } SocketTable;
@@ -33,14 +45,54 @@ typedef struct SocketTable {
  * socket_table_dump: takes a picture of the sockets whose local port is within @range.
  * @range: {0, 0} for all ports.
  *
- * Blocks for about 0.5 ms per 1,000 sockets; a receive timeout bounds each wait to 1 s.
+ * Blocks for about 0.5 ms per 1,000 sockets; a receive timeout bounds each wait to 1 s. Where that
+ * is too long for one turn of the main loop there is SocketDump.
  *
  * Returns: (transfer full): or NULL with @error in G_IO_ERROR; a partial dump is an error, never a
- *     short table, because a missing row would read as "not in use".
+ *     short table, because a missing row would read as "not in use". One way to miss a row is left,
+ *     and the kernel does not tell: a socket whose neighbours in the hash chain close between two
+ *     packets of one dump. So a single absence proves nothing.
  */
 SocketTable *socket_table_dump(PortRange range, Protocol protocol, GError **error);
+
+/**
+ * socket_table_dump_users: as socket_table_dump() for one port, with TCP connections and what
+ * lingers after them: everybody who can keep the port from being bound. Costs a walk through the
+ * kernel's table of connections, so it is for single questions, not for sweeps.
+ */
+SocketTable *socket_table_dump_users(guint16 port, Protocol protocol, GError **error);
+
 SocketTable *socket_table_free(SocketTable *table);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SocketTable, socket_table_free)
+
+/*
+ * SocketDump: socket_table_dump() in steps, for a caller that may not stay away from its main loop
+ * while ten thousand rows come in.
+ */
+typedef struct SocketDump SocketDump;
+
+typedef enum SocketDumpStatus {
+    SOCKET_DUMP_MORE,   /* the time is up, call again */
+    SOCKET_DUMP_DONE,   /* socket_dump_finish() has the table */
+    SOCKET_DUMP_FAILED, /* only socket_dump_free() is left */
+} SocketDumpStatus;
+
+/** socket_dump_new: arguments and errors of socket_table_dump(). Does not block. */
+SocketDump *socket_dump_new(PortRange range, Protocol protocol, GError **error);
+
+/**
+ * socket_dump_step: reads packets of the kernel (up to 32 KiB, about 250 rows, each) until
+ * @until_usec (g_get_monotonic_time(), looked at after each packet), at least one.
+ * @error: set with SOCKET_DUMP_FAILED, as for socket_table_dump().
+ */
+SocketDumpStatus socket_dump_step(SocketDump *dump, gint64 until_usec, GError **error);
+
+/** socket_dump_finish: sorts, O(n). Only after SOCKET_DUMP_DONE. Frees @dump. (transfer full) */
+SocketTable *socket_dump_finish(SocketDump *dump);
+
+/** socket_dump_free: gives a dump up. NULL is fine. Returns: NULL. */
+SocketDump *socket_dump_free(SocketDump *dump);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(SocketDump, socket_dump_free)
 
 /** socket_table_find: the first entry of @port and @protocol, listening ones first; NULL = none. */
 const SocketEntry *socket_table_find(const SocketTable *table, guint16 port, Protocol protocol);
@@ -49,10 +101,16 @@ const SocketEntry *socket_table_find(const SocketTable *table, guint16 port, Pro
 char *socket_entry_address(const SocketEntry *entry);
 
 /**
- * socket_entry_unit: the systemd unit that the socket was made in, by its cgroup id.
- * Looks the id up in the cgroup tree (open_by_handle_at where permitted, else a walk of
- * /sys/fs/cgroup that is cached and refreshed when an id is not found). User units come as their
- * own name ("foo.service" below user@1000.service), sessions as "session-N.scope".
+ * socket_entry_covers: whether the socket stands in the way of, and answers for, @address.
+ * @address: numeric IPv4 or IPv6, a scope ("%eth0") is not looked at; NULL for every address.
+ * A dual-stack [::] covers both families, a wildcard every address of its family. Text that is no
+ * address is covered by everything.
+ */
+gboolean socket_entry_covers(const SocketEntry *entry, const char *address);
+
+/**
+ * socket_entry_unit: the systemd unit that the socket was made in, by its cgroup id
+ * (cgroup_unit_of_id()).
  *
  * Returns: (transfer full) (nullable): NULL where it cannot be known.
  */
