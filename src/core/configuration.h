@@ -34,7 +34,8 @@ typedef struct ServiceType {
     HealthSettings health;
 } ServiceType;
 
-/** ChunkRule: how many ports an unknown service type gets whose name matches @pattern (GPatternSpec). */
+/** ChunkRule: how many ports an unknown service type gets whose name matches @pattern
+ * (GPatternSpec). */
 typedef struct ChunkRule {
     char *pattern;
     guint32 chunk_size;
@@ -58,7 +59,7 @@ typedef struct Configuration {
 
     gboolean health_enabled;
     guint32 health_check_interval_msec;
-    HealthSettings health; /* defaults of all service types */
+    HealthSettings health;          /* defaults of all service types */
     gboolean health_any_local_port; /* health_url may name another loopback port than the lease's */
 
     gboolean system_enabled;
@@ -75,7 +76,8 @@ typedef struct Configuration {
     guint references;
 } Configuration;
 
-/** ConfigurationSource: one file: @name for messages, @text of @length bytes (not trusted, may hold NUL). */
+/** ConfigurationSource: one file: @name for messages, @text of @length bytes (not trusted, may hold
+ * NUL). */
 typedef struct ConfigurationSource {
     const char *name;
     const char *text;
@@ -109,7 +111,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Configuration, configuration_unref)
 /** configuration_find_type: (nullable) (transfer none): the configured type of that exact name. */
 const ServiceType *configuration_find_type(const Configuration *config, const char *name);
 
-/** configuration_chunk_size: ports that an unknown type of this name gets: the first matching rule's. */
+/** configuration_chunk_size: ports that an unknown type of this name gets: the first matching
+ * rule's. */
 guint32 configuration_chunk_size(const Configuration *config, const char *name);
 
 /**

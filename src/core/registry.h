@@ -81,9 +81,10 @@ void registry_set_configuration(Registry *registry, Configuration *config);
  *
  * OUTCOME_BUSY: an identical singleton or instance request is between begin and commit; ask again
  * when it is done. Other refusals: OUTCOME_INVALID_ARGUMENT, OUTCOME_UNKNOWN_SERVICE_TYPE,
- * OUTCOME_NOT_AUTHORIZED (privileged port), OUTCOME_QUOTA_EXCEEDED, OUTCOME_PORT_IN_USE (strict, and
- * the port is leased; the message names the holder), OUTCOME_NO_PORT_AVAILABLE (an auto-allocated
- * chunk cannot be found). On refusal @error is set in OUTCOME_ERROR and nothing has changed.
+ * OUTCOME_NOT_AUTHORIZED (privileged port), OUTCOME_QUOTA_EXCEEDED, OUTCOME_PORT_IN_USE (strict,
+ * and the port is leased; the message names the holder), OUTCOME_NO_PORT_AVAILABLE (an
+ * auto-allocated chunk cannot be found). On refusal @error is set in OUTCOME_ERROR and nothing has
+ * changed.
  */
 Outcome registry_begin(Registry *registry, const LeaseRequest *request, gint64 now_usec,
                        Reservation **ret_reservation, Lease **ret_reused, GError **error);
@@ -107,7 +108,8 @@ void reservation_restart(Reservation *reservation);
  */
 void reservation_conflict(Reservation *reservation, guint16 port, gint64 now_usec);
 
-/** reservation_conflicts: distinct ports in the order in which they were refused. (transfer none) */
+/** reservation_conflicts: distinct ports in the order in which they were refused. (transfer none)
+ */
 const GArray *reservation_conflicts(const Reservation *reservation);
 
 /** reservation_attempts: the candidates offered so far, all rounds together. */
@@ -118,8 +120,8 @@ Protocol reservation_protocol(const Reservation *reservation);
 PortRange reservation_range(const Reservation *reservation);
 
 /**
- * reservation_build: the leases as they will be after the commit, for the journal: one for each port
- * of the candidate, ascending.
+ * reservation_build: the leases as they will be after the commit, for the journal: one for each
+ * port of the candidate, ascending.
  * @now_usec: CLOCK_REALTIME.
  * Returns: (transfer full): GPtrArray of Lease *.
  */
@@ -137,12 +139,13 @@ Reservation *reservation_free(Reservation *reservation);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Reservation, reservation_free)
 
 /**
- * registry_insert: enters a lease that was recovered from disk. Charges its uid but asks for no quota.
- * Returns: FALSE, and nothing has changed, when its id or its port and protocol are taken.
+ * registry_insert: enters a lease that was recovered from disk. Charges its uid but asks for no
+ * quota. Returns: FALSE, and nothing has changed, when its id or its port and protocol are taken.
  */
 gboolean registry_insert(Registry *registry, Lease *lease);
 
-/** registry_remove: ends a living lease of this registry; appends one CHANGE_RELEASED to @changes. */
+/** registry_remove: ends a living lease of this registry; appends one CHANGE_RELEASED to @changes.
+ */
 void registry_remove(Registry *registry, Lease *lease, Reason reason, GArray *changes);
 
 /* Lookups are O(1); what they return is borrowed from the registry, NULL = none. */
@@ -199,11 +202,13 @@ typedef struct Chunk {
     uid_t uid; /* who asked first, and is charged for it */
 } Chunk;
 
-/** registry_insert_sticky, registry_insert_chunk: recovered from disk. FALSE when it does not fit. */
+/** registry_insert_sticky, registry_insert_chunk: recovered from disk. FALSE when it does not fit.
+ */
 gboolean registry_insert_sticky(Registry *registry, const StickyPort *sticky);
 gboolean registry_insert_chunk(Registry *registry, const Chunk *chunk);
 
-/** registry_foreach_sticky, registry_foreach_chunk: in no particular order; no changes meanwhile. */
+/** registry_foreach_sticky, registry_foreach_chunk: in no particular order; no changes meanwhile.
+ */
 void registry_foreach_sticky(const Registry *registry,
                              void (*func)(const StickyPort *sticky, void *data), void *data);
 void registry_foreach_chunk(const Registry *registry, void (*func)(const Chunk *chunk, void *data),

@@ -31,7 +31,7 @@ typedef struct ConflictInfo {
     const char *address; /* of the holder, NULL = not known */
     const char *unit;    /* of the holder, NULL = not known */
     gboolean has_uid;
-    uid_t uid;           /* of the holder */
+    uid_t uid; /* of the holder */
 } ConflictInfo;
 
 /**
@@ -55,6 +55,34 @@ typedef struct ManagerListener {
     void (*configuration_changed)(void *data);
 } ManagerListener;
 
+/** ConfigurationLoader: reads the configuration anew. (transfer full), NULL with @error. */
+typedef Configuration *(*ConfigurationLoader)(void *data, GError **error);
+
+typedef struct ManagerOptions {
+    Configuration *config;    /* referenced */
+    ConfigurationLoader load; /* for manager_reload() */
+    void *load_data;
+    const char *state_dir;
+    GMainContext *context; /* NULL: the default one */
+} ManagerOptions;
+
+/**
+ * manager_new: opens the state folder and takes its lock. Nothing is granted before
+ * manager_start().
+ * Returns: NULL with @error in G_FILE_ERROR; G_FILE_ERROR_AGAIN when another daemon has the lock.
+ */
+Manager *manager_new(const ManagerOptions *options, GError **error);
+/** manager_free: cancels all jobs, waits for what is on its way to the disk. Returns: NULL. */
+Manager *manager_free(Manager *manager);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Manager, manager_free)
+
+/**
+ * manager_start: recovers what was recorded (layer 3), then serves. Blocks on the disk and on one
+ * socket dump. A state that cannot be written leaves the daemon degraded, it does not end it.
+ */
+void manager_start(Manager *manager);
+
+/** manager_set_listener: @listener is borrowed for the life of the manager; NULL undoes it. */
 void manager_set_listener(Manager *manager, const ManagerListener *listener, void *data);
 
 /** AllocateOptions: how hard to try, and in what form the answer is wanted. */
@@ -66,12 +94,12 @@ typedef struct AllocateOptions {
 /** AllocateResult: borrowed for the callback. */
 typedef struct AllocateResult {
     Outcome outcome;
-    const GError *error;  /* set with every outcome but OUTCOME_OK */
-    GPtrArray *leases;    /* of Lease *, ascending ports; empty on refusal */
+    const GError *error; /* set with every outcome but OUTCOME_OK */
+    GPtrArray *leases;   /* of Lease *, ascending ports; empty on refusal */
     gboolean reused;
     guint attempts;
     const GArray *conflicts; /* of guint16, distinct, in order of refusal; never NULL */
-    int *socket;          /* want_socket: a descriptor the callee may steal (fd_steal), else -1 */
+    int *socket; /* want_socket: a descriptor the callee may steal (fd_steal), else -1 */
 } AllocateResult;
 
 typedef void (*AllocateDone)(const AllocateResult *result, void *data);
@@ -100,7 +128,8 @@ typedef void (*ReleaseDone)(const GError *error, void *data);
 void manager_release(Manager *manager, GPtrArray *leases, Reason reason, ReleaseDone done,
                      void *data);
 
-/** manager_client_gone: a connection ended: its LIFETIME_CLIENT leases end, its jobs are the bus's. */
+/** manager_client_gone: a connection ended: its LIFETIME_CLIENT leases end, its jobs are the bus's.
+ */
 void manager_client_gone(Manager *manager, const char *client);
 
 /** manager_renew: restarts the ttl. Returns: OUTCOME_OK, or a refusal with @error. */
@@ -108,6 +137,21 @@ Outcome manager_renew(Manager *manager, Lease *lease, gint64 *ret_expires_usec, 
 
 /** manager_reload: reads the configuration anew through the function given at manager_new(). */
 gboolean manager_reload(Manager *manager, GError **error);
+
+/**
+ * manager_announce: tells the recovery at start. For the bus, once, when it can carry signals.
+ */
+void manager_announce(Manager *manager);
+
+/**
+ * manager_recover: runs the recovery steps now (layer 3) and tells them, unless @dry_run.
+ * @ret_steps: (transfer full): a(ssa{sv}) step, result, details.
+ * Returns: whether no step failed.
+ */
+gboolean manager_recover(Manager *manager, gboolean dry_run, GVariant **ret_steps);
+
+/** manager_recovery_report: (transfer full): a{sv} of the last recovery that was not a dry run. */
+GVariant *manager_recovery_report(const Manager *manager);
 
 const Registry *manager_registry(const Manager *manager);
 Registry *manager_registry_mutable(Manager *manager); /* for suggest; no changes of leases */

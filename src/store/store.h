@@ -13,11 +13,11 @@
 typedef struct Store Store;
 
 typedef enum StoreOpKind {
-    STORE_PUT_LEASE,    /* a new lease, or new contents of a known one */
-    STORE_DROP_LEASE,   /* the end of a lease */
-    STORE_PUT_STICKY,   /* a remembered port */
+    STORE_PUT_LEASE,  /* a new lease, or new contents of a known one */
+    STORE_DROP_LEASE, /* the end of a lease */
+    STORE_PUT_STICKY, /* a remembered port */
     STORE_DROP_STICKY,
-    STORE_PUT_CHUNK,    /* the range of an auto-allocated service type */
+    STORE_PUT_CHUNK, /* the range of an auto-allocated service type */
 } StoreOpKind;
 
 /** StoreOp: one fact; all pointers borrowed for the call. */
@@ -36,10 +36,10 @@ typedef struct StoreOp {
 typedef void (*StoreHealthChanged)(const GError *error, void *data);
 
 typedef struct StoreOptions {
-    const char *dir;         /* state directory; made with mode 0700 where it is missing */
+    const char *dir;           /* state directory; made with mode 0700 where it is missing */
     gboolean backup_corrupted; /* keep NAME.corrupt.<UTC time> before repairing */
-    guint backups_max;       /* the oldest beyond this many are removed; 0 = 10 */
-    guint compact_bytes;     /* journal size from which a snapshot is written; 0 = 4 MiB */
+    guint backups_max;         /* the oldest beyond this many are removed; 0 = 10 */
+    guint compact_bytes;       /* journal size from which a snapshot is written; 0 = 4 MiB */
     StoreHealthChanged health_changed; /* nullable */
     void *data;
 } StoreOptions;
@@ -56,24 +56,24 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Store, store_close)
 
 /** StoreDamage: one thing found wrong. */
 typedef struct StoreDamage {
-    char *file;    /* "state.json" */
-    char *what;    /* for a person: what is wrong, where (line or byte) */
-    char *backup;  /* path of the copy, NULL where none was made */
-    guint lost;    /* records that could not be kept */
+    char *file;   /* "state.json" */
+    char *what;   /* for a person: what is wrong, where (line or byte) */
+    char *backup; /* path of the copy, NULL where none was made */
+    guint lost;   /* records that could not be kept */
 } StoreDamage;
 
 /** StoreContents: all that could be read. The arrays may be empty, never NULL. */
 typedef struct StoreContents {
-    GPtrArray *leases;   /* of Lease *, distinct ids; ports may still clash: startup decides */
-    GArray *sticky;      /* of StickyPort, strings owned by @strings */
-    GArray *chunks;      /* of Chunk, strings owned by @strings */
+    GPtrArray *leases; /* of Lease *, distinct ids; ports may still clash: startup decides */
+    GArray *sticky;    /* of StickyPort, strings owned by @strings */
+    GArray *chunks;    /* of Chunk, strings owned by @strings */
     GStringChunk *strings;
-    Id boot_id;          /* the boot that wrote it; empty text where not known */
-    guint64 sequence;    /* of the last record */
-    gboolean fresh;      /* neither file was there: a first start */
-    gboolean torn_tail;  /* the last journal record was incomplete: normal after a crash */
+    Id boot_id;             /* the boot that wrote it; empty text where not known */
+    guint64 sequence;       /* of the last record */
+    gboolean fresh;         /* neither file was there: a first start */
+    gboolean torn_tail;     /* the last journal record was incomplete: normal after a crash */
     gboolean from_previous; /* the snapshot was unreadable, its predecessor was used */
-    GPtrArray *damage;   /* of StoreDamage */
+    GPtrArray *damage;      /* of StoreDamage */
 } StoreContents;
 
 /**
@@ -88,13 +88,21 @@ StoreContents *store_load(Store *store, gboolean dry_run, GError **error);
 StoreContents *store_contents_free(StoreContents *contents);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreContents, store_contents_free)
 
+typedef struct StoreSource {
+    const Lease *(*next_lease)(void *data, guint32 *cursor);
+    void (*foreach_sticky)(void *data, void (*func)(const StickyPort *, void *), void *func_data);
+    void (*foreach_chunk)(void *data, void (*func)(const Chunk *, void *), void *func_data);
+    gboolean (*is_singleton)(void *data, const char *service_type);
+    void *data;
+} StoreSource;
+
 /**
  * store_start: writes a first snapshot of @registry under @boot_id and opens the journal; from here
  * on appends are taken. @registry is borrowed until store_close() and read for later snapshots.
  * Blocks on the disk (once, at start-up).
  * Returns: FALSE with @error; the store is then failed and goes on trying by itself.
  */
-gboolean store_start(Store *store, const Registry *registry, const Id *boot_id, GError **error);
+gboolean store_start(Store *store, const StoreSource *source, const Id *boot_id, GError **error);
 
 /**
  * store_append: writes one record holding @ops, all or none, into the kernel's page cache.
@@ -103,7 +111,8 @@ gboolean store_start(Store *store, const Registry *registry, const Id *boot_id, 
  */
 gboolean store_append(Store *store, const StoreOp *ops, size_t n_ops, GError **error);
 
-/** StoreDone: @error is NULL when the record is on the disk. From the main loop, never from within the call. */
+/** StoreDone: @error is NULL when the record is on the disk. From the main loop, never from within
+ * the call. */
 typedef void (*StoreDone)(const GError *error, void *data);
 
 /**
