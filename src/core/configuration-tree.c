@@ -256,8 +256,6 @@ static void settle(ConfigNode *node)
 
 void config_tree_merge(ConfigNode *target, ConfigNode *patch)
 {
-    g_autoptr(ConfigNode) husk = patch;
-
     target->file = patch->file;
     target->line = patch->line;
     for (guint i = 0; i < patch->children->len; i++) {
@@ -272,6 +270,7 @@ void config_tree_merge(ConfigNode *target, ConfigNode *patch)
         adopt(target, child, old ? old->index : target->children->len);
         (void)config_node_free(old);
     }
+    (void)config_node_free(patch);
 }
 
 const ConfigNode *config_node_member(const ConfigNode *object, const char *key)
