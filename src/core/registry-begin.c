@@ -47,32 +47,35 @@ static Outcome check_arguments(const Registry *registry, const LeaseRequest *req
         g_autofree char *quoted = quote(request->service_type);
 
         return refuse(error, OUTCOME_INVALID_ARGUMENT,
-                      "%s is no service type: 1 to 50 letters, digits and '-' are", quoted);
+                      "invalid service type %s: it takes 1 to 50 letters, digits and '-'", quoted);
     }
     if (request->instance && !instance_is_valid(request->instance)) {
         g_autofree char *quoted = quote(request->instance);
 
         return refuse(error, OUTCOME_INVALID_ARGUMENT,
-                      "%s is no instance: 1 to 100 letters, digits, '_' and '-' are", quoted);
+                      "invalid instance %s: it takes 1 to 100 letters, digits, '_' and '-'",
+                      quoted);
     }
     if (request->label && !label_is_valid(request->label)) {
         g_autofree char *quoted = quote(request->label);
 
         return refuse(error, OUTCOME_INVALID_ARGUMENT,
-                      "%s is no label: 1 to 100 letters, digits, '_', '.' and '-' are", quoted);
+                      "invalid label %s: it takes 1 to 100 letters, digits, '_', '.' and '-'",
+                      quoted);
     }
     if ((guint)request->protocol > PROTOCOL_BOTH)
-        return refuse(error, OUTCOME_INVALID_ARGUMENT, "protocol is none of tcp, udp and both");
+        return refuse(error, OUTCOME_INVALID_ARGUMENT, "invalid protocol: it is tcp, udp or both");
     if (request->count == 0)
-        return refuse(error, OUTCOME_INVALID_ARGUMENT, "a block of 0 ports was asked for");
+        return refuse(error, OUTCOME_INVALID_ARGUMENT,
+                      "a block of 0 ports cannot be granted: ask for 1 or more");
     if (request->count > 1 && request->instance)
         return refuse(error, OUTCOME_INVALID_ARGUMENT,
-                      "an instance names one port, not a block of %u: leave \"instance\" out, or "
+                      "an instance names one port, not a block of %u: leave \"instance\" out or "
                       "ask for single ports",
                       request->count);
     if (has_range && !port_range_is_valid(request->range))
         return refuse(error, OUTCOME_INVALID_ARGUMENT,
-                      "range %u-%u is none: it must lie within 1-65535, the lower end first",
+                      "invalid range %u-%u: it must lie within 1-65535, the lower end first",
                       request->range.first, request->range.last);
     if (has_range && port_range_length(request->range) < request->count)
         return refuse(error, OUTCOME_INVALID_ARGUMENT, "range %u-%u is too short for %u ports",
@@ -168,7 +171,7 @@ static Outcome check_quotas(const Registry *registry, const LeaseRequest *reques
                       request->count, config->limit_block_size);
     if (request->uid != 0 && wanted > config->limit_leases_per_user)
         return refuse(error, OUTCOME_QUOTA_EXCEEDED,
-                      "uid %u has %u leases and %u being granted, %u more are beyond "
+                      "uid %u holds %u leases, %u more are being granted: another %u would exceed "
                       "limits.leases_per_user (%u): release some first",
                       request->uid, living, pending, request->count, config->limit_leases_per_user);
     return OUTCOME_OK;

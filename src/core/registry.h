@@ -39,7 +39,7 @@ typedef struct LeaseRequest {
     gboolean privileged; /* may have ports below 1024 */
     guint16 port;        /* preferred, 0 = none */
     gboolean strict;     /* that port or nothing */
-    PortRange range;     /* instead of the type's and its preferred ports, {0, 0} = the type's */
+    PortRange range;     /* instead of the type's, {0, 0} = the type's */
     Protocol protocol;   /* 0 = the type's; tcp where it has none */
     guint count;         /* consecutive ports, 1 for a plain request, more only without instance */
     const char *address;

@@ -106,7 +106,8 @@ static gboolean no_ipv6(int code)
  */
 static gboolean only_lingering(guint16 port, const char *address)
 {
-    g_autoptr(SocketTable) table = socket_table_dump_users(port, PROTOCOL_TCP, NULL);
+    g_autoptr(SocketTable) table =
+        socket_table_dump_deep((PortRange){port, port}, PROTOCOL_TCP, SOCKET_DEPTH_USERS, NULL);
     gboolean explained = FALSE;
 
     if (!table)
@@ -123,14 +124,12 @@ static gboolean only_lingering(guint16 port, const char *address)
     return explained;
 }
 
-static gboolean somebody_listed(guint16 port, Protocol protocol, const char *address)
+static gboolean has_holder(guint16 port, Protocol protocol, const char *address)
 {
-    g_autoptr(SocketTable) table = socket_table_dump((PortRange){port, port}, protocol, NULL);
+    gboolean found = FALSE;
+    SocketEntry entry;
 
-    for (guint i = 0; table && i < table->entries->len; i++)
-        if (socket_entry_covers(&g_array_index(table->entries, SocketEntry, i), address))
-            return TRUE;
-    return FALSE;
+    return socket_table_holder(port, protocol, address, &found, &entry, NULL) && found;
 }
 
 static ProbeResult judge(int code, int *ret_errno)
@@ -153,7 +152,7 @@ static int probe_at(const BindAddress *where, guint16 port, Protocol protocol, c
         return 0;
     code = -errno;
     /* Refused before the kernel looked whether the port is taken: the table may still know. */
-    if (code == -EACCES && somebody_listed(port, protocol, address))
+    if (code == -EACCES && has_holder(port, protocol, address))
         return -EADDRINUSE;
     if (code != -EADDRINUSE || protocol != PROTOCOL_TCP)
         return code;

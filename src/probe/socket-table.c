@@ -30,10 +30,14 @@
 /* Bound but inactive TCP sockets, since Linux 6.8; older kernels know no such state and skip it. */
 #define STATE_BOUND_INACTIVE 13
 
-#define TCP_STATES_USUAL ((1u << TCP_LISTEN) | (1u << STATE_BOUND_INACTIVE))
-#define TCP_STATES_ALL G_MAXUINT32
 /* UDP knows two states: with a peer and without. */
 #define UDP_STATES ((1u << TCP_CLOSE) | (1u << TCP_ESTABLISHED))
+
+static const guint32 tcp_states[] = {
+    [SOCKET_DEPTH_LISTENING] = 1u << TCP_LISTEN,
+    [SOCKET_DEPTH_BOUND] = (1u << TCP_LISTEN) | (1u << STATE_BOUND_INACTIVE),
+    [SOCKET_DEPTH_USERS] = G_MAXUINT32,
+};
 
 typedef struct Question {
     guint8 family;
@@ -43,7 +47,7 @@ typedef struct Question {
 struct SocketDump {
     int fd;
     PortRange range;
-    gboolean connections;
+    SocketDepth depth;
     Question questions[4];
     guint n_questions;
     guint current;       /* index into questions */
@@ -73,8 +77,7 @@ SocketDump *socket_dump_free(SocketDump *dump)
     return NULL;
 }
 
-static SocketDump *dump_new(PortRange range, Protocol protocol, gboolean connections,
-                            GError **error)
+SocketDump *socket_dump_new(PortRange range, Protocol protocol, SocketDepth depth, GError **error)
 {
     g_autoptr(SocketDump) dump = g_new0(SocketDump, 1);
     const struct timeval timeout = {.tv_sec = RECEIVE_TIMEOUT_SEC};
@@ -90,7 +93,7 @@ static SocketDump *dump_new(PortRange range, Protocol protocol, gboolean connect
         return NULL;
     }
     dump->range = range;
-    dump->connections = connections;
+    dump->depth = depth;
     dump->packet = g_malloc(PACKET_BYTES);
     dump->entries = g_array_new(FALSE, FALSE, sizeof(SocketEntry));
     for (guint i = 0; i < G_N_ELEMENTS(families); i++) {
@@ -100,11 +103,6 @@ static SocketDump *dump_new(PortRange range, Protocol protocol, gboolean connect
             dump->questions[dump->n_questions++] = (Question){families[i], PROTOCOL_UDP};
     }
     return g_steal_pointer(&dump);
-}
-
-SocketDump *socket_dump_new(PortRange range, Protocol protocol, GError **error)
-{
-    return dump_new(range, protocol, FALSE, error);
 }
 
 /* Returns: 0 or an errno. */
@@ -124,12 +122,13 @@ static int ask(SocketDump *dump)
         .request = {.sdiag_family = question->family,
                     .sdiag_protocol =
                         question->protocol == PROTOCOL_TCP ? IPPROTO_TCP : IPPROTO_UDP,
-                    .idiag_states = question->protocol == PROTOCOL_UDP ? UDP_STATES
-                                    : dump->connections                ? TCP_STATES_ALL
-                                                                       : TCP_STATES_USUAL},
+                    .idiag_states =
+                        question->protocol == PROTOCOL_UDP ? UDP_STATES : tcp_states[dump->depth]},
     };
     gsize length = offsetof(__typeof__(message), attribute);
 
+    if (dump->range.first == dump->range.last) /* quicker than the filter, where it is enough */
+        message.request.id.idiag_sport = g_htons(dump->range.first);
     if (port_range_is_set(dump->range)) {
         /*
          * "port >= first and port <= last" for the kernel's little machine: each test is an
@@ -335,24 +334,39 @@ SocketTable *socket_dump_finish(SocketDump *dump)
     return table;
 }
 
-static SocketTable *dump_whole(PortRange range, Protocol protocol, gboolean connections,
-                               GError **error)
+SocketTable *socket_table_dump_deep(PortRange range, Protocol protocol, SocketDepth depth,
+                                    GError **error)
 {
-    g_autoptr(SocketDump) dump = dump_new(range, protocol, connections, error);
+    g_autoptr(SocketDump) dump = socket_dump_new(range, protocol, depth, error);
 
     if (!dump || socket_dump_step(dump, G_MAXINT64, error) != SOCKET_DUMP_DONE)
         return NULL;
     return socket_dump_finish(g_steal_pointer(&dump));
 }
 
-SocketTable *socket_table_dump(PortRange range, Protocol protocol, GError **error)
+gboolean socket_table_holder(guint16 port, Protocol protocol, const char *address,
+                             gboolean *ret_found, SocketEntry *ret_entry, GError **error)
 {
-    return dump_whole(range, protocol, FALSE, error);
-}
+    for (guint depth = SOCKET_DEPTH_LISTENING; depth <= SOCKET_DEPTH_USERS; depth++) {
+        g_autoptr(SocketTable) table =
+            socket_table_dump_deep((PortRange){port, port}, protocol, depth, error);
 
-SocketTable *socket_table_dump_users(guint16 port, Protocol protocol, GError **error)
-{
-    return dump_whole((PortRange){port, port}, protocol, TRUE, error);
+        if (!table)
+            return FALSE;
+        for (guint i = 0; i < table->entries->len; i++) {
+            const SocketEntry *entry = &g_array_index(table->entries, SocketEntry, i);
+
+            if (entry->state == SOCKET_LINGERING || !socket_entry_covers(entry, address))
+                continue;
+            *ret_entry = *entry;
+            *ret_found = TRUE;
+            return TRUE;
+        }
+        if (!(protocol & PROTOCOL_TCP))
+            break;
+    }
+    *ret_found = FALSE;
+    return TRUE;
 }
 
 SocketTable *socket_table_free(SocketTable *table)

@@ -16,8 +16,8 @@
 typedef enum SocketState {
     SOCKET_LISTENING, /* TCP in LISTEN, UDP that takes datagrams from anybody */
     SOCKET_BOUND,     /* TCP, bound and neither listening nor connected */
-    SOCKET_CONNECTED, /* UDP with a peer; TCP with a peer, in dumps with connections only */
-    SOCKET_LINGERING, /* TCP in TIME_WAIT or closing, no process has it any more; likewise */
+    SOCKET_CONNECTED, /* UDP with a peer; TCP with a peer or on its way */
+    SOCKET_LINGERING, /* TCP in TIME_WAIT or closing, and no process has it any more */
 } SocketState;
 
 typedef struct SocketEntry {
@@ -26,7 +26,7 @@ typedef struct SocketEntry {
     gboolean listening; /* TCP: in LISTEN; UDP: always TRUE */
     SocketState state;
     gboolean v6;
-    gboolean v6only;
+    gboolean v6only;    /* of any IPv6 address but a dual-stack [::] and mapped ones */
     guint8 address[16]; /* network byte order; the first 4 bytes for IPv4 */
     uid_t uid;
     guint32 inode;
@@ -42,32 +42,56 @@ typedef struct SocketTable {
 } SocketTable;
 
 /**
- * socket_table_dump: takes a picture of the sockets whose local port is within @range.
+ * SocketDepth: how far a dump looks. Each one shows what the one before shows. The costs are for
+ * 10,000 listeners, both families, tables of the size that a machine of some GiB has.
+ */
+typedef enum SocketDepth {
+    SOCKET_DEPTH_LISTENING, /* listening TCP and all UDP: 9 ms, 0.1 ms where nothing is found */
+    SOCKET_DEPTH_BOUND,     /* bound TCP, since Linux 6.8: 2 to 5 ms more, 1 ms where none is */
+    SOCKET_DEPTH_USERS,     /* all of TCP: a walk through all connections of the machine */
+} SocketDepth;
+
+/**
+ * socket_table_dump_deep: takes a picture of the sockets whose local port is within @range.
  * @range: {0, 0} for all ports.
  *
- * Blocks for about 0.5 ms per 1,000 sockets; a receive timeout bounds each wait to 1 s. Where that
- * is too long for one turn of the main loop there is SocketDump.
+ * Blocks for as long as SocketDepth says; a receive timeout bounds each wait to 1 s. Where that is
+ * too long for one turn of the main loop there is SocketDump.
  *
  * Returns: (transfer full): or NULL with @error in G_IO_ERROR; a partial dump is an error, never a
  *     short table, because a missing row would read as "not in use". One way to miss a row is left,
  *     and the kernel does not tell: a socket whose neighbours in the hash chain close between two
  *     packets of one dump. So a single absence proves nothing.
  */
-SocketTable *socket_table_dump(PortRange range, Protocol protocol, GError **error);
+SocketTable *socket_table_dump_deep(PortRange range, Protocol protocol, SocketDepth depth,
+                                    GError **error);
+
+/** socket_table_dump: socket_table_dump_deep() with SOCKET_DEPTH_BOUND. */
+static inline SocketTable *socket_table_dump(PortRange range, Protocol protocol, GError **error)
+{
+    return socket_table_dump_deep(range, protocol, SOCKET_DEPTH_BOUND, error);
+}
 
 /**
- * socket_table_dump_users: as socket_table_dump() for one port, with TCP connections and what
- * lingers after them: everybody who can keep the port from being bound. Costs a walk through the
- * kernel's table of connections, so it is for single questions, not for sweeps.
+ * socket_table_holder: who has the port: the listening socket, else a bound one, else a connection.
+ * What lingers after a connection holds nothing and is passed over. Asks no deeper than it must.
+ * @address: as for socket_entry_covers().
+ * @ret_found: whether there is one, by the kernel's word.
+ * @ret_entry: written when there is.
+ *
+ * Blocks for 0.1 ms where somebody listens, some milliseconds else.
+ *
+ * Returns: FALSE with @error as for socket_table_dump_deep().
  */
-SocketTable *socket_table_dump_users(guint16 port, Protocol protocol, GError **error);
+gboolean socket_table_holder(guint16 port, Protocol protocol, const char *address,
+                             gboolean *ret_found, SocketEntry *ret_entry, GError **error);
 
 SocketTable *socket_table_free(SocketTable *table);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SocketTable, socket_table_free)
 
 /*
- * SocketDump: socket_table_dump() in steps, for a caller that may not stay away from its main loop
- * while ten thousand rows come in.
+ * SocketDump: socket_table_dump_deep() in steps, for a caller that may not stay away from its main
+ * loop while ten thousand rows come in.
  */
 typedef struct SocketDump SocketDump;
 
@@ -77,13 +101,14 @@ typedef enum SocketDumpStatus {
     SOCKET_DUMP_FAILED, /* only socket_dump_free() is left */
 } SocketDumpStatus;
 
-/** socket_dump_new: arguments and errors of socket_table_dump(). Does not block. */
-SocketDump *socket_dump_new(PortRange range, Protocol protocol, GError **error);
+/** socket_dump_new: arguments and errors of socket_table_dump_deep(). Does not block. */
+SocketDump *socket_dump_new(PortRange range, Protocol protocol, SocketDepth depth, GError **error);
 
 /**
  * socket_dump_step: reads packets of the kernel (up to 32 KiB, about 250 rows, each) until
  * @until_usec (g_get_monotonic_time(), looked at after each packet), at least one.
- * @error: set with SOCKET_DUMP_FAILED, as for socket_table_dump().
+ * With SOCKET_DEPTH_LISTENING a packet takes up to 0.5 ms; deeper ones walk whole tables for it.
+ * @error: set with SOCKET_DUMP_FAILED, as for socket_table_dump_deep().
  */
 SocketDumpStatus socket_dump_step(SocketDump *dump, gint64 until_usec, GError **error);
 

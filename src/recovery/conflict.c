@@ -369,6 +369,29 @@ static gboolean wants_hold(ManagerJob *job)
     return !job->hold_refused;
 }
 
+/*
+ * A port below net.ipv4.ip_unprivileged_port_start that the daemon may not bind: whether anybody has
+ * it is in the socket table all the same.
+ */
+static ProbeResult look_up_privileged(guint16 port, Protocol protocol)
+{
+    g_autoptr(SocketTable) table = socket_table_dump((PortRange){port, port}, protocol, NULL);
+
+    if (!table)
+        return PROBE_UNKNOWN;
+    return find_holder(table, &(ConflictInfo){.port = port, .protocol = protocol}) ? PROBE_BUSY
+                                                                                   : PROBE_FREE;
+}
+
+static ProbeResult probe(ManagerJob *job, guint16 port, Protocol protocol, int *ret_error)
+{
+    ProbeResult result = bind_probe(port, protocol, job->request.address, ret_error);
+
+    if (result == PROBE_UNKNOWN && *ret_error == EACCES)
+        return look_up_privileged(port, protocol);
+    return result;
+}
+
 static ProbeResult try_port(ManagerJob *job, guint16 port, int *ret_error)
 {
     Protocol protocol = reservation_protocol(job->reservation);
@@ -384,7 +407,7 @@ static ProbeResult try_port(ManagerJob *job, guint16 port, int *ret_error)
         if (fd >= 0) {
             g_array_append_val(job->held, fd);
             probed &= ~PROTOCOL_TCP;
-        } else if (fd == -EMFILE || fd == -ENFILE) {
+        } else if (fd == -EMFILE || fd == -ENFILE || fd == -EACCES) {
             job->hold_refused = TRUE;
             close_held(job);
         } else {
@@ -395,7 +418,7 @@ static ProbeResult try_port(ManagerJob *job, guint16 port, int *ret_error)
         *ret_error = -r;
         return r == -EADDRINUSE ? PROBE_BUSY : PROBE_UNKNOWN;
     }
-    return probed ? bind_probe(port, probed, job->request.address, ret_error) : PROBE_FREE;
+    return probed ? probe(job, port, probed, ret_error) : PROBE_FREE;
 }
 
 /* Returns the result for the candidate as a whole; *ret_port is the port that decided it. */
@@ -423,7 +446,9 @@ static void refuse_unknown(ManagerJob *job, guint16 port, int code)
     else if (code == EACCES || code == EPERM)
         finish_error(job, OUTCOME_NOT_AUTHORIZED,
                      g_error_new(OUTCOME_ERROR, OUTCOME_NOT_AUTHORIZED,
-                                 "the daemon may not bind port %u: %s", port, g_strerror(code)));
+                                 "the daemon may not bind port %u (%s); it needs "
+                                 "CAP_NET_BIND_SERVICE for that",
+                                 port, g_strerror(code)));
     else
         finish_error(
             job, OUTCOME_BUSY,

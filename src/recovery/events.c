@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "recovery/events.h"
 
+#include "recovery/event-fields.h"
 #include "recovery/startup.h"
 
 #include "util/log.h"
@@ -9,43 +10,34 @@
 #define RATE_INTERVAL_USEC (5 * G_USEC_PER_SEC)
 #define RATE_LINES 200
 
-#define FIELDS_MAX 16
-
-/* Fields collects the journal fields of one line; the texts live as long as the line is written. */
-typedef struct Fields {
-    LogField field[FIELDS_MAX];
-    char number[FIELDS_MAX][24];
-    size_t n;
-} Fields;
-
-static void add(Fields *fields, const char *name, const char *value)
+void event_add(EventFields *fields, const char *name, const char *value)
 {
-    g_assert(fields->n < FIELDS_MAX);
+    g_assert(fields->n < EVENT_FIELDS_MAX);
     fields->field[fields->n++] = (LogField){name, value};
 }
 
-static void add_number(Fields *fields, const char *name, guint64 value)
+void event_add_number(EventFields *fields, const char *name, guint64 value)
 {
     char *text = fields->number[fields->n];
 
     (void)g_snprintf(text, sizeof fields->number[0], "%" G_GUINT64_FORMAT, value);
-    add(fields, name, text);
+    event_add(fields, name, text);
 }
 
-static void add_lease(Fields *fields, const Lease *lease)
+void event_add_lease(EventFields *fields, const Lease *lease)
 {
-    add_number(fields, "STYXY_PORT", lease->port);
-    add(fields, "STYXY_PROTO", protocol_to_string(lease->protocol));
-    add(fields, "STYXY_SERVICE", lease->service_type);
-    add(fields, "STYXY_LEASE", lease->id.text);
-    add_number(fields, "STYXY_UID", lease->uid);
-    add(fields, "STYXY_INSTANCE", lease->instance);
+    event_add_number(fields, "STYXY_PORT", lease->port);
+    event_add(fields, "STYXY_PROTO", protocol_to_string(lease->protocol));
+    event_add(fields, "STYXY_SERVICE", lease->service_type);
+    event_add(fields, "STYXY_LEASE", lease->id.text);
+    event_add_number(fields, "STYXY_UID", lease->uid);
+    event_add(fields, "STYXY_INSTANCE", lease->instance);
     if (lease->process.pid > 0)
-        add_number(fields, "STYXY_PID", (guint64)lease->process.pid);
-    add(fields, "STYXY_UNIT", lease->unit);
+        event_add_number(fields, "STYXY_PID", (guint64)lease->process.pid);
+    event_add(fields, "STYXY_UNIT", lease->unit);
 }
 
-static gboolean rate_allows(void)
+gboolean event_rate_allows(void)
 {
     static gint64 interval_start_usec;
     static guint lines, suppressed;
@@ -53,9 +45,9 @@ static gboolean rate_allows(void)
 
     if (now_usec - interval_start_usec >= RATE_INTERVAL_USEC) {
         if (suppressed > 0) {
-            Fields fields = {.n = 0};
+            EventFields fields = {.n = 0};
 
-            add_number(&fields, "STYXY_SUPPRESSED", suppressed);
+            event_add_number(&fields, "STYXY_SUPPRESSED", suppressed);
             log_write(LOG_INFO, MESSAGE_LINES_SUPPRESSED, fields.field, fields.n,
                       "%u lines about grants, releases and conflicts were left out", suppressed);
         }
@@ -72,13 +64,13 @@ static gboolean rate_allows(void)
 
 void event_granted(const Lease *lease, guint attempts)
 {
-    Fields fields = {.n = 0};
+    EventFields fields = {.n = 0};
 
-    if (!rate_allows())
+    if (!event_rate_allows())
         return;
-    add_lease(&fields, lease);
-    add(&fields, "STYXY_LIFETIME", lifetime_to_string(lease->lifetime));
-    add_number(&fields, "STYXY_ATTEMPTS", attempts);
+    event_add_lease(&fields, lease);
+    event_add(&fields, "STYXY_LIFETIME", lifetime_to_string(lease->lifetime));
+    event_add_number(&fields, "STYXY_ATTEMPTS", attempts);
     log_write(LOG_INFO, MESSAGE_PORT_GRANTED, fields.field, fields.n,
               "granted port %u/%s to service type %s of uid %u", lease->port,
               protocol_to_string(lease->protocol), lease->service_type, lease->uid);
@@ -86,12 +78,12 @@ void event_granted(const Lease *lease, guint attempts)
 
 void event_released(const Lease *lease, Reason reason, gboolean stale)
 {
-    Fields fields = {.n = 0};
+    EventFields fields = {.n = 0};
 
-    if (!rate_allows())
+    if (!event_rate_allows())
         return;
-    add_lease(&fields, lease);
-    add(&fields, "STYXY_REASON", reason_to_string(reason));
+    event_add_lease(&fields, lease);
+    event_add(&fields, "STYXY_REASON", reason_to_string(reason));
     log_write(LOG_INFO, stale ? MESSAGE_STALE_RELEASED : MESSAGE_PORT_RELEASED, fields.field,
               fields.n, "released port %u/%s of service type %s, uid %u: %s", lease->port,
               protocol_to_string(lease->protocol), lease->service_type, lease->uid,
@@ -100,18 +92,18 @@ void event_released(const Lease *lease, Reason reason, gboolean stale)
 
 void event_conflict(const ConflictInfo *conflict)
 {
-    Fields fields = {.n = 0};
+    EventFields fields = {.n = 0};
 
-    if (!rate_allows())
+    if (!event_rate_allows())
         return;
-    add_number(&fields, "STYXY_PORT", conflict->port);
-    add(&fields, "STYXY_PROTO", protocol_to_string(conflict->protocol));
-    add(&fields, "STYXY_SERVICE", conflict->service_type);
-    add(&fields, "STYXY_HOLDER_UNIT", conflict->unit);
-    add(&fields, "STYXY_HOLDER_ADDRESS", conflict->address);
+    event_add_number(&fields, "STYXY_PORT", conflict->port);
+    event_add(&fields, "STYXY_PROTO", protocol_to_string(conflict->protocol));
+    event_add(&fields, "STYXY_SERVICE", conflict->service_type);
+    event_add(&fields, "STYXY_HOLDER_UNIT", conflict->unit);
+    event_add(&fields, "STYXY_HOLDER_ADDRESS", conflict->address);
     if (conflict->has_uid)
-        add_number(&fields, "STYXY_HOLDER_UID", conflict->uid);
-    add_number(&fields, "ERRNO", (guint64)conflict->error);
+        event_add_number(&fields, "STYXY_HOLDER_UID", conflict->uid);
+    event_add_number(&fields, "ERRNO", (guint64)conflict->error);
     log_write(LOG_INFO, MESSAGE_PORT_CONFLICT, fields.field, fields.n,
               "port %u/%s is held by %s%s, trying another for service type %s", conflict->port,
               protocol_to_string(conflict->protocol),
@@ -121,14 +113,14 @@ void event_conflict(const ConflictInfo *conflict)
 
 void event_no_port(const LeaseRequest *request, guint attempts, guint conflicts)
 {
-    Fields fields = {.n = 0};
+    EventFields fields = {.n = 0};
 
-    if (!rate_allows())
+    if (!event_rate_allows())
         return;
-    add(&fields, "STYXY_SERVICE", request->service_type);
-    add_number(&fields, "STYXY_UID", request->uid);
-    add_number(&fields, "STYXY_ATTEMPTS", attempts);
-    add_number(&fields, "STYXY_CONFLICTS", conflicts);
+    event_add(&fields, "STYXY_SERVICE", request->service_type);
+    event_add_number(&fields, "STYXY_UID", request->uid);
+    event_add_number(&fields, "STYXY_ATTEMPTS", attempts);
+    event_add_number(&fields, "STYXY_CONFLICTS", conflicts);
     log_write(LOG_INFO, MESSAGE_NO_PORT, fields.field, fields.n,
               "no port for service type %s of uid %u after %u attempts, %u ports were in use",
               request->service_type, request->uid, attempts, conflicts);
@@ -150,9 +142,9 @@ void event_store_works_again(void)
 void event_configuration_loaded(const Configuration *config)
 {
     g_autofree char *files = config->files ? g_strjoinv(", ", config->files) : NULL;
-    Fields fields = {.n = 0};
+    EventFields fields = {.n = 0};
 
-    add(&fields, "STYXY_CONFIG_FILES", files);
+    event_add(&fields, "STYXY_CONFIG_FILES", files);
     log_write(LOG_NOTICE, MESSAGE_CONFIGURATION_LOADED, fields.field, fields.n,
               "configuration with %u service types loaded from %s", config->service_types->len,
               files ? files : "nowhere");
@@ -172,11 +164,11 @@ void event_recovery_step(const RecoveryReport *report, int step)
                                             : LOG_NOTICE;
 
     for (guint i = 0; i < report->steps[step].messages->len; i++) {
-        Fields fields = {.n = 0};
+        EventFields fields = {.n = 0};
 
-        add(&fields, "STYXY_STEP", recovery_step_to_string((RecoveryStep)step));
-        add(&fields, "STYXY_RESULT", step_result_to_string(result));
-        add(&fields, "STYXY_TRIGGER", report->trigger);
+        event_add(&fields, "STYXY_STEP", recovery_step_to_string((RecoveryStep)step));
+        event_add(&fields, "STYXY_RESULT", step_result_to_string(result));
+        event_add(&fields, "STYXY_TRIGGER", report->trigger);
         log_write(priority, MESSAGE_RECOVERY_FINDING, fields.field, fields.n, "%s%s: %s",
                   report->dry_run ? "dry run: " : "", recovery_step_to_string((RecoveryStep)step),
                   (const char *)report->steps[step].messages->pdata[i]);
@@ -185,12 +177,12 @@ void event_recovery_step(const RecoveryReport *report, int step)
 
 void event_recovery_finished(const RecoveryReport *report)
 {
-    Fields fields = {.n = 0};
+    EventFields fields = {.n = 0};
 
-    add(&fields, "STYXY_TRIGGER", report->trigger);
-    add_number(&fields, "STYXY_KEPT", report->kept);
-    add_number(&fields, "STYXY_RELEASED", report->dropped);
-    add_number(&fields, "STYXY_REPAIRED", report->repaired);
+    event_add(&fields, "STYXY_TRIGGER", report->trigger);
+    event_add_number(&fields, "STYXY_KEPT", report->kept);
+    event_add_number(&fields, "STYXY_RELEASED", report->dropped);
+    event_add_number(&fields, "STYXY_REPAIRED", report->repaired);
     log_write(report->ok ? LOG_NOTICE : LOG_ERR, MESSAGE_RECOVERY_FINISHED, fields.field, fields.n,
               "recovery (%s) %s: %u leases kept, %u ended, %u repairs, %.1f ms", report->trigger,
               report->ok ? "finished" : "failed", report->kept, report->dropped, report->repaired,

@@ -21,6 +21,14 @@
 #define MESSAGE_CONFIGURATION_LOADED "4b89103cce8d6baac229365ca8265ec2"
 #define MESSAGE_CONFIGURATION_REFUSED "093d17490d29d465b4deded53897df84"
 #define MESSAGE_LINES_SUPPRESSED "f2570f9fad3d7a0d3e34aef27f2ce610"
+#define MESSAGE_HEALTH_CHANGED "586aae44d2b029e119589a791303efa5"
+#define MESSAGE_PROCESS_EXITED "42d5c46b1d0ef587242db2dc89b6626f"
+#define MESSAGE_HANDOVER "95b97fab910574d984cc3904d27fd443"
+#define MESSAGE_SERVICE_RESTARTED "b6e80fd07990cb10d158a0c2bc5ea92a"
+#define MESSAGE_RESTART_FAILED "777f84ad2e383f29643bb8d2235cbe6b"
+#define MESSAGE_MASS_FAILURE "dc26cd7cc3f3df95165f4a85b1d53f84"
+#define MESSAGE_SWEEP_FAILED "1312c168edbf27fe3162f489c66e5b2c"
+#define MESSAGE_WATCH_FAILED "076c9f846dc12f15ff70459e95fd78f3"
 #define MESSAGE_RECOVERY_FINDING "2f68a36c6e2f2b5ee4d335abee3feb5e"
 #define MESSAGE_RECOVERY_FINISHED "ecef6428f7d57a34dfdfef4b5427d4d7"
 
@@ -32,6 +40,16 @@ void event_store_failed(const GError *error);
 void event_store_works_again(void);
 void event_configuration_loaded(const Configuration *config);
 void event_configuration_refused(const GError *error);
+
+/** event_health: the health of a lease changed. @why: NULL while all is well. */
+void event_health(const Lease *lease, Health before, const char *why);
+void event_process_exited(const Lease *lease);
+void event_handover(const Lease *lease);
+void event_restarted(const Lease *lease, const char *unit, guint restarts);
+void event_restart_failed(const Lease *lease, const char *unit, const GError *error);
+void event_mass_failure(guint watched, guint silent, gboolean doubted);
+void event_sweep_failed(const GError *error);
+void event_watch_failed(const GError *error);
 
 struct RecoveryReport;
 /** event_recovery_step: one line for each finding, at notice or above where something was wrong. */

@@ -17,8 +17,14 @@ struct Manager {
     const ManagerListener *listener; /* borrowed, NULL = none */
     void *listener_data;
 
-    HoldTable *holds; /* owned */
-    GArray *passed;   /* of HeldSocket: from the service manager, until the start; NULL after */
+    HoldTable *holds;                /* owned */
+    struct HealthMonitor *health;    /* owned */
+    const ManagerServices *services; /* borrowed, NULL = none */
+    void *services_data;
+    GArray *passed; /* of HeldSocket: from the service manager, until the start; NULL after */
+
+    void (*became_idle)(void *data);
+    void *became_idle_data;
 
     ManagerState state;
     char *state_reason; /* owned, "" while all is well */

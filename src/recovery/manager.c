@@ -3,6 +3,7 @@
 
 #include "recovery/events.h"
 #include "recovery/expiry.h"
+#include "recovery/health.h"
 #include "recovery/manager-private.h"
 #include "recovery/metrics.h"
 #include "recovery/startup.h"
@@ -105,6 +106,8 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     manager->context = options->context ? g_main_context_ref(options->context)
                                         : g_main_context_ref(g_main_context_default());
     manager->config = configuration_ref(options->config);
+    manager->became_idle = options->became_idle;
+    manager->became_idle_data = options->became_idle_data;
     manager->load = options->load;
     manager->load_data = options->load_data;
     manager->registry = registry_new(manager->config);
@@ -117,6 +120,7 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     g_queue_init(&manager->letting);
     manager->unrecorded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     manager->expiries = g_hash_table_new(NULL, NULL);
+    manager->health = health_monitor_new(manager);
     manager->holds = hold_table_new(options->config->limit_held_sockets);
     manager->passed = options->held ? g_array_ref(options->held) : NULL;
     manager->store = store_open(&store_options, manager->context, error);
@@ -136,6 +140,7 @@ Manager *manager_free(Manager *manager)
     manager_jobs_cancel_all(manager);
     while ((link = g_queue_pop_head_link(&manager->letting)))
         ((Letting *)link->data)->manager = NULL;
+    manager->health = health_monitor_free(manager->health);
     expiry_disarm_all(manager);
     g_hash_table_unref(manager->expiries);
     g_hash_table_unref(manager->unrecorded);
@@ -192,6 +197,7 @@ void manager_start(Manager *manager)
 {
     startup_run(manager);
     manager->recovering = FALSE;
+    health_configuration_changed(manager->health);
     manager_update_state(manager);
 }
 
@@ -216,6 +222,7 @@ gboolean manager_reload(Manager *manager, GError **error)
     (void)configuration_unref(manager->config);
     manager->config = g_steal_pointer(&config);
     event_configuration_loaded(manager->config);
+    health_configuration_changed(manager->health);
     if (manager->listener && manager->listener->configuration_changed)
         manager->listener->configuration_changed(manager->listener_data);
     return TRUE;
@@ -230,6 +237,7 @@ void manager_tell_granted(Manager *manager, const GArray *changes, guint attempt
         Lease *lease = g_array_index(changes, Change, i).lease;
 
         expiry_arm(manager, lease);
+        health_watch(manager->health, lease);
         MANAGER_TELL(manager, allocated, lease, attempts, conflicts);
         event_granted(lease, attempts);
     }
@@ -263,6 +271,8 @@ static void tell_end(Manager *manager, const GArray *changes, ReleaseDone done, 
         done(NULL, data);
     manager_tell_released(manager, changes);
     manager_wake_parked(manager);
+    if (registry_count(manager->registry) == 0 && manager->became_idle)
+        manager->became_idle(manager->became_idle_data);
 }
 
 static void let_go(void *data)
@@ -286,6 +296,7 @@ static void remove_all(Manager *manager, GPtrArray *leases, Reason reason, Relea
 
     for (guint i = 0; i < leases->len; i++) {
         expiry_disarm(manager, leases->pdata[i]);
+        health_unwatch(manager->health, leases->pdata[i]);
         wait |= hold_table_drop(manager->holds, leases->pdata[i]);
         registry_remove(manager->registry, leases->pdata[i], reason, changes);
     }
@@ -468,6 +479,29 @@ GVariant *manager_recovery_report(const Manager *manager)
     if (!manager->report)
         return g_variant_ref_sink(g_variant_new("a{sv}", NULL));
     return g_variant_ref_sink(recovery_report_summary(manager->report));
+}
+
+/* ---- health ---------------------------------------------------------------------------------- */
+
+void manager_cleanup(Manager *manager, uid_t uid, gboolean dry_run, CleanupDone done, void *data)
+{
+    health_sweep_now(manager->health, uid, dry_run, done, data);
+}
+
+const char *manager_health_reason(const Manager *manager, const Lease *lease)
+{
+    return health_reason(manager->health, lease);
+}
+
+gint64 manager_health_checked_usec(const Manager *manager)
+{
+    return health_last_check_usec(manager->health);
+}
+
+void manager_set_services(Manager *manager, const ManagerServices *services, void *data)
+{
+    manager->services = services;
+    manager->services_data = data;
 }
 
 /* ---- looking --------------------------------------------------------------------------------- */

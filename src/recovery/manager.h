@@ -71,6 +71,8 @@ typedef struct ManagerOptions {
     const char *state_dir;
     GArray *held;          /* of HeldSocket (nullable): taken over one by one at the start */
     GMainContext *context; /* NULL: the default one */
+    void (*became_idle)(void *data); /* nullable: the last lease has ended */
+    void *became_idle_data;
 } ManagerOptions;
 
 /**
@@ -142,6 +144,53 @@ void manager_client_gone(Manager *manager, const char *client);
 
 /** manager_renew: restarts the ttl. Returns: OUTCOME_OK, or a refusal with @error. */
 Outcome manager_renew(Manager *manager, Lease *lease, gint64 *ret_expires_usec, GError **error);
+
+/** CleanupFinding: a lease that a cleanup found stale. */
+typedef struct CleanupFinding {
+    Id lease;
+    guint16 port;
+    Reason reason;
+} CleanupFinding;
+
+/** CleanupDone: @findings: GArray of CleanupFinding, ascending ports, may be empty; borrowed. */
+typedef void (*CleanupDone)(const GArray *findings, const GError *error, void *data);
+
+/**
+ * manager_cleanup: looks at all leases now and ends those that nobody uses, that are not young and
+ * have no living process, without waiting for more failures.
+ * @uid: the leases of that uid only; (uid_t)-1 = everybody's.
+ * @dry_run: says what would end.
+ * @done: once, from the main loop; @error in OUTCOME_ERROR when the machine could not be looked at
+ *     (OUTCOME_BUSY: a sweep is under way, ask again) and nothing ended.
+ */
+void manager_cleanup(Manager *manager, uid_t uid, gboolean dry_run, CleanupDone done, void *data);
+
+/** manager_health_reason: (nullable) (transfer none): why a lease is failing, for people. */
+const char *manager_health_reason(const Manager *manager, const Lease *lease);
+/** manager_health_checked_usec: CLOCK_REALTIME of the last look at all leases, 0 = none yet. */
+gint64 manager_health_checked_usec(const Manager *manager);
+
+typedef enum UnitState {
+    UNIT_UNKNOWN,
+    UNIT_RUNNING,
+    UNIT_STARTING, /* activating, reloading, or waiting for its automatic restart */
+    UNIT_STOPPED,
+} UnitState;
+
+typedef void (*UnitDone)(UnitState state, const GError *error, void *data);
+
+/**
+ * ManagerServices: the service manager, as the bus reaches it. @unit was read from a cgroup, never
+ * sent by a client; @uid is the lease's, whose user manager is asked where the unit is a user's.
+ * Each calls @done exactly once, later, and never from within the call.
+ */
+typedef struct ManagerServices {
+    void (*query)(const char *unit, uid_t uid, UnitDone done, void *done_data, void *data);
+    void (*restart)(const char *unit, uid_t uid, UnitDone done, void *done_data, void *data);
+} ManagerServices;
+
+/** manager_set_services: @services is borrowed; NULL: there is no service manager to ask. */
+void manager_set_services(Manager *manager, const ManagerServices *services, void *data);
 
 /** manager_reload: reads the configuration anew through the function given at manager_new(). */
 gboolean manager_reload(Manager *manager, GError **error);

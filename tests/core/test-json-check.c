@@ -145,7 +145,7 @@ static void test_bad(void)
         g_autoptr(GError) error = NULL, quiet = NULL;
         JsonEvent last = {0};
 
-        g_test_message("%s", cases[i].text);
+        g_test_message("case %" G_GSIZE_FORMAT, i);
         g_assert_false(check_exact(cases[i].text, cases[i].length, 4, keep_last, &last, &error));
         g_assert_true(error && error->domain == JSON_CHECK_ERROR);
         g_test_message("  %s", error->message);
