@@ -34,3 +34,13 @@ Lease *lease_unref(Lease *lease)
     g_free(lease);
     return NULL;
 }
+
+static void unref_element(gpointer lease)
+{
+    (void)lease_unref(lease);
+}
+
+GPtrArray *lease_array_new(void)
+{
+    return g_ptr_array_new_with_free_func(unref_element);
+}

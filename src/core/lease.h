@@ -40,9 +40,10 @@ struct Lease {
     Health health : 8;
     OnUnhealthy on_unhealthy : 8;
     gboolean ever_seen : 1; /* was seen listening at least once */
+    gboolean ending : 1;    /* its release is on its way to the disk; not stored */
     uid_t uid;
     guint32 failures;
-    guint32 ttl_msec; /* 0 = does not expire */
+    guint32 ttl_msec;            /* 0 = does not expire */
     guint32 health_timeout_msec; /* 0 = as configured */
     ProcessIdentity process;
     gint64 created_usec;   /* CLOCK_REALTIME */
@@ -62,6 +63,7 @@ struct Lease {
     LeaseLink by_uid;
     LeaseLink by_pid;
     LeaseLink by_client;
+    LeaseLink by_instance;
 };
 
 /** lease_new: an empty lease with one reference, all fields zero. */
@@ -70,3 +72,7 @@ Lease *lease_ref(Lease *lease);
 /** lease_unref: NULL is fine. Returns: NULL. */
 Lease *lease_unref(Lease *lease);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Lease, lease_unref)
+
+/** lease_array_new: an empty GPtrArray of Lease * that drops a reference of each when it is freed.
+ */
+GPtrArray *lease_array_new(void);

@@ -46,7 +46,8 @@ static const char *const reason_names[_REASON_MAX] = {
     [REASON_REBOOTED] = "rebooted",
 };
 
-static gboolean lookup(const char *const *names, size_t n_names, const char *text, size_t *ret_index)
+static gboolean lookup(const char *const *names, size_t n_names, const char *text,
+                       size_t *ret_index)
 {
     if (!text)
         return FALSE;
@@ -58,20 +59,20 @@ static gboolean lookup(const char *const *names, size_t n_names, const char *tex
     return FALSE;
 }
 
-#define DEFINE_NAMES(Type, prefix)                                                                 \
-    const char *prefix##_to_string(Type value)                                                     \
-    {                                                                                              \
-        g_assert((size_t)value < G_N_ELEMENTS(prefix##_names) && prefix##_names[value]);           \
-        return prefix##_names[value];                                                              \
-    }                                                                                              \
-    gboolean prefix##_from_string(const char *text, Type *ret_value)                               \
-    {                                                                                              \
-        size_t i;                                                                                  \
-                                                                                                   \
-        if (!lookup(prefix##_names, G_N_ELEMENTS(prefix##_names), text, &i))                       \
-            return FALSE;                                                                          \
-        *ret_value = (Type)i;                                                                      \
-        return TRUE;                                                                               \
+#define DEFINE_NAMES(Type, prefix)                                                       \
+    const char *prefix##_to_string(Type value)                                           \
+    {                                                                                    \
+        g_assert((size_t)value < G_N_ELEMENTS(prefix##_names) && prefix##_names[value]); \
+        return prefix##_names[value];                                                    \
+    }                                                                                    \
+    gboolean prefix##_from_string(const char *text, Type *ret_value)                     \
+    {                                                                                    \
+        size_t i;                                                                        \
+                                                                                         \
+        if (!lookup(prefix##_names, G_N_ELEMENTS(prefix##_names), text, &i))             \
+            return FALSE;                                                                \
+        *ret_value = (Type)i;                                                            \
+        return TRUE;                                                                     \
     }
 
 DEFINE_NAMES(Protocol, protocol)
@@ -88,7 +89,8 @@ static gboolean name_is_valid(const char *text, const char *extra, size_t max_le
     if (!text)
         return FALSE;
     for (; text[length]; length++)
-        if (length == max_length || (!g_ascii_isalnum(text[length]) && !strchr(extra, text[length])))
+        if (length == max_length ||
+            (!g_ascii_isalnum(text[length]) && !strchr(extra, text[length])))
             return FALSE;
     return length > 0;
 }

@@ -23,6 +23,7 @@ typedef enum Outcome {
     _OUTCOME_MAX,
 } Outcome;
 
-/** The GError domain of outcomes: code is an Outcome other than OUTCOME_OK, message the whole story. */
+/** The GError domain of outcomes: code is an Outcome other than OUTCOME_OK, message the whole
+ * story. */
 #define OUTCOME_ERROR outcome_error_quark()
 GQuark outcome_error_quark(void);

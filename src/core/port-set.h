@@ -54,3 +54,24 @@ static inline void port_set_remove(PortSet *set, guint16 port)
 {
     set->words[port / 64] &= ~(G_GUINT64_CONSTANT(1) << (port % 64));
 }
+
+/** port_set_add_range, port_set_remove_range: every port of @range; an unset range changes nothing.
+ */
+void port_set_add_range(PortSet *set, PortRange range);
+void port_set_remove_range(PortSet *set, PortRange range);
+
+/**
+ * port_sets_find_free: the lowest port of @range that begins a run of @count ports inside @range of
+ * which none is in any of the @n_sets sets. @count: 1 or more; an unset @range has no port.
+ *
+ * Works word by word, so the whole 1..65535 costs some 1,000 steps at the worst.
+ * Returns: the port, or 0 where there is none.
+ */
+guint16 port_sets_find_free(const PortSet *const *sets, size_t n_sets, PortRange range,
+                            guint count);
+
+/**
+ * port_sets_find_member: the lowest port from @from (0..65536) on that is in one of the sets.
+ * Returns: the port, or 65536 where there is none.
+ */
+guint port_sets_find_member(const PortSet *const *sets, size_t n_sets, guint from);

@@ -31,7 +31,7 @@ typedef struct ConflictInfo {
     const char *address; /* of the holder, NULL = not known */
     const char *unit;    /* of the holder, NULL = not known */
     gboolean has_uid;
-    uid_t uid;           /* of the holder */
+    uid_t uid; /* of the holder */
 } ConflictInfo;
 
 /**
@@ -55,6 +55,43 @@ typedef struct ManagerListener {
     void (*configuration_changed)(void *data);
 } ManagerListener;
 
+/** ConfigurationLoader: reads the configuration anew. (transfer full), NULL with @error. */
+typedef Configuration *(*ConfigurationLoader)(void *data, GError **error);
+
+/** HeldSocket: a descriptor that the service manager kept. */
+typedef struct HeldSocket {
+    int fd;     /* owned, -1 once it was taken */
+    char *name; /* the name under which it was kept */
+} HeldSocket;
+
+typedef struct ManagerOptions {
+    Configuration *config;    /* referenced */
+    ConfigurationLoader load; /* for manager_reload() */
+    void *load_data;
+    const char *state_dir;
+    GArray *held;          /* of HeldSocket (nullable): taken over one by one at the start */
+    GMainContext *context; /* NULL: the default one */
+    void (*became_idle)(void *data); /* nullable: the last lease has ended */
+    void *became_idle_data;
+} ManagerOptions;
+
+/**
+ * manager_new: opens the state folder and takes its lock. Nothing is granted before
+ * manager_start().
+ * Returns: NULL with @error in G_FILE_ERROR; G_FILE_ERROR_AGAIN when another daemon has the lock.
+ */
+Manager *manager_new(const ManagerOptions *options, GError **error);
+/** manager_free: cancels all jobs, waits for what is on its way to the disk. Returns: NULL. */
+Manager *manager_free(Manager *manager);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Manager, manager_free)
+
+/**
+ * manager_start: recovers what was recorded (layer 3), then serves. Blocks on the disk and on one
+ * socket dump. A state that cannot be written leaves the daemon degraded, it does not end it.
+ */
+void manager_start(Manager *manager);
+
+/** manager_set_listener: @listener is borrowed for the life of the manager; NULL undoes it. */
 void manager_set_listener(Manager *manager, const ManagerListener *listener, void *data);
 
 /** AllocateOptions: how hard to try, and in what form the answer is wanted. */
@@ -66,12 +103,13 @@ typedef struct AllocateOptions {
 /** AllocateResult: borrowed for the callback. */
 typedef struct AllocateResult {
     Outcome outcome;
-    const GError *error;  /* set with every outcome but OUTCOME_OK */
-    GPtrArray *leases;    /* of Lease *, ascending ports; empty on refusal */
+    const GError *error; /* set with every outcome but OUTCOME_OK */
+    GPtrArray *leases;   /* of Lease *, ascending ports; empty on refusal */
     gboolean reused;
     guint attempts;
     const GArray *conflicts; /* of guint16, distinct, in order of refusal; never NULL */
-    int *socket;          /* want_socket: a descriptor the callee may steal (fd_steal), else -1 */
+    gboolean hold_refused;   /* granted, but without the hold asked for: no descriptor was left */
+    int *socket; /* want_socket: a descriptor the callee may steal (fd_steal), else -1 */
 } AllocateResult;
 
 typedef void (*AllocateDone)(const AllocateResult *result, void *data);
@@ -100,14 +138,77 @@ typedef void (*ReleaseDone)(const GError *error, void *data);
 void manager_release(Manager *manager, GPtrArray *leases, Reason reason, ReleaseDone done,
                      void *data);
 
-/** manager_client_gone: a connection ended: its LIFETIME_CLIENT leases end, its jobs are the bus's. */
+/** manager_client_gone: a connection ended: its LIFETIME_CLIENT leases end, its jobs are the bus's.
+ */
 void manager_client_gone(Manager *manager, const char *client);
 
 /** manager_renew: restarts the ttl. Returns: OUTCOME_OK, or a refusal with @error. */
 Outcome manager_renew(Manager *manager, Lease *lease, gint64 *ret_expires_usec, GError **error);
 
+/** CleanupFinding: a lease that a cleanup found stale. */
+typedef struct CleanupFinding {
+    Id lease;
+    guint16 port;
+    Reason reason;
+} CleanupFinding;
+
+/** CleanupDone: @findings: GArray of CleanupFinding, ascending ports, may be empty; borrowed. */
+typedef void (*CleanupDone)(const GArray *findings, const GError *error, void *data);
+
+/**
+ * manager_cleanup: looks at all leases now and ends those that nobody uses, that are not young and
+ * have no living process, without waiting for more failures.
+ * @uid: the leases of that uid only; (uid_t)-1 = everybody's.
+ * @dry_run: says what would end.
+ * @done: once, from the main loop; @error in OUTCOME_ERROR when the machine could not be looked at
+ *     (OUTCOME_BUSY: a sweep is under way, ask again) and nothing ended.
+ */
+void manager_cleanup(Manager *manager, uid_t uid, gboolean dry_run, CleanupDone done, void *data);
+
+/** manager_health_reason: (nullable) (transfer none): why a lease is failing, for people. */
+const char *manager_health_reason(const Manager *manager, const Lease *lease);
+/** manager_health_checked_usec: CLOCK_REALTIME of the last look at all leases, 0 = none yet. */
+gint64 manager_health_checked_usec(const Manager *manager);
+
+typedef enum UnitState {
+    UNIT_UNKNOWN,
+    UNIT_RUNNING,
+    UNIT_STARTING, /* activating, reloading, or waiting for its automatic restart */
+    UNIT_STOPPED,
+} UnitState;
+
+typedef void (*UnitDone)(UnitState state, const GError *error, void *data);
+
+/**
+ * ManagerServices: the service manager, as the bus reaches it. @unit was read from a cgroup, never
+ * sent by a client; @uid is the lease's, whose user manager is asked where the unit is a user's.
+ * Each calls @done exactly once, later, and never from within the call.
+ */
+typedef struct ManagerServices {
+    void (*query)(const char *unit, uid_t uid, UnitDone done, void *done_data, void *data);
+    void (*restart)(const char *unit, uid_t uid, UnitDone done, void *done_data, void *data);
+} ManagerServices;
+
+/** manager_set_services: @services is borrowed; NULL: there is no service manager to ask. */
+void manager_set_services(Manager *manager, const ManagerServices *services, void *data);
+
 /** manager_reload: reads the configuration anew through the function given at manager_new(). */
 gboolean manager_reload(Manager *manager, GError **error);
+
+/**
+ * manager_announce: tells the recovery at start. For the bus, once, when it can carry signals.
+ */
+void manager_announce(Manager *manager);
+
+/**
+ * manager_recover: runs the recovery steps now (layer 3) and tells them, unless @dry_run.
+ * @ret_steps: (transfer full): a(ssa{sv}) step, result, details.
+ * Returns: whether no step failed.
+ */
+gboolean manager_recover(Manager *manager, gboolean dry_run, GVariant **ret_steps);
+
+/** manager_recovery_report: (transfer full): a{sv} of the last recovery that was not a dry run. */
+GVariant *manager_recovery_report(const Manager *manager);
 
 const Registry *manager_registry(const Manager *manager);
 Registry *manager_registry_mutable(Manager *manager); /* for suggest; no changes of leases */

@@ -12,7 +12,8 @@
 typedef struct DeadlineQueue DeadlineQueue;
 typedef struct Deadline Deadline;
 
-/** DeadlineFunc: called once, from the main loop; the Deadline is already gone and may be re-armed. */
+/** DeadlineFunc: called once, from the main loop; the Deadline is already gone and may be re-armed.
+ */
 typedef void (*DeadlineFunc)(void *data);
 
 /** deadline_queue_new: attaches the queue to @context (NULL: the default one). */

@@ -8,7 +8,8 @@
  * fd_close: closes @fd unless it is negative, and keeps errno.
  *
  * Returns: -1, so that `fd = fd_close(fd)` leaves no stale number behind. Never retries close():
- * on Linux the descriptor is gone even after EINTR (close(2), NOTES). Does not block on what we open.
+ * on Linux the descriptor is gone even after EINTR (close(2), NOTES). Does not block on what we
+ * open.
  */
 int fd_close(int fd);
 

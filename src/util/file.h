@@ -3,7 +3,8 @@
 
 #include <glib.h>
 
-/** FileReadFlags: FILE_READ_FOLLOW lets @path be a symbolic link (what an administrator may do in /etc). */
+/** FileReadFlags: FILE_READ_FOLLOW lets @path be a symbolic link (what an administrator may do in
+ * /etc). */
 typedef enum FileReadFlags {
     FILE_READ_NONE = 0,
     FILE_READ_FOLLOW = 1 << 0,
@@ -13,8 +14,9 @@ typedef enum FileReadFlags {
  * file_read: reads a regular file of at most @max_bytes as a whole.
  * @dir_fd: the folder that a relative @path starts from, or AT_FDCWD.
  *
- * A symbolic link (but see @flags), a directory, a FIFO or a device is an error, so nothing here can hang or read
- * without end (openat(2), O_NOFOLLOW and O_NONBLOCK). Empty files are fine. Blocks on the disk.
+ * A symbolic link (but see @flags), a directory, a FIFO or a device is an error, so nothing here
+ * can hang or read without end (openat(2), O_NOFOLLOW and O_NONBLOCK). Empty files are fine. Blocks
+ * on the disk.
  *
  * Returns: (transfer full): the bytes plus a NUL that *@ret_length does not count, or NULL with
  *     @error in G_FILE_ERROR; G_FILE_ERROR_NOENT where there is no such file, G_FILE_ERROR_INVAL

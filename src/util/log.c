@@ -44,8 +44,8 @@ static char *escape_control(const char *text)
 
 static void write_stderr(int priority, const char *message)
 {
-    static const char *const word[] = {"emergency: ", "alert: ", "critical: ", "error: ",
-                                       "warning: ",   "",        "",           "debug: "};
+    static const char *const word[] = {
+        "emergency: ", "alert: ", "critical: ", "error: ", "warning: ", "", "", "debug: "};
 
     fprintf(stderr, "%s: %s%s\n", log_state.identifier, word[priority], message);
     (void)fflush(stderr);
@@ -147,7 +147,8 @@ void log_write(int priority, const char *message_id, const LogField *fields, siz
         out[n++] = (GLogField){"MESSAGE_ID", message_id, -1};
     for (size_t i = 0; i < n_fields; i++)
         if (fields[i].value)
-            out[n++] = (GLogField){fields[i].name, fields[i].value, (gssize)strlen(fields[i].value)};
+            out[n++] =
+                (GLogField){fields[i].name, fields[i].value, (gssize)strlen(fields[i].value)};
 
     emit(priority, out, n, message);
     errno = saved_errno;

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bus/bus-source.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+#include "bus/sd-bus-auto.h"
+#include "util/fd.h"
+
+/* Messages in one turn of the loop, all connections together, and from one connection in a row. */
+#define TURN_MAX 32
+#define LINK_TURN_MAX 8
+#define EVENTS_MAX 64
+
+struct BusSource {
+    GSource *source;          /* owned */
+    DeadlineQueue *deadlines; /* borrowed */
+    int epoll_fd;             /* owned */
+    gpointer epoll_tag;
+    GQueue touched; /* of BusLink, borrowed: to be read again before the next poll */
+    GQueue ready;   /* of BusLink, borrowed: in the order in which they get their turn */
+    BusLink *current; /* borrowed: the one being handled; NULL once it is freed meanwhile */
+    BusLink *watched; /* borrowed */
+    guint n_links;
+    BusWork work;
+    void *work_data;
+    gboolean work_pending;
+};
+
+typedef struct Shell {
+    GSource base;
+    BusSource *owner;
+} Shell;
+
+struct BusLink {
+    BusSource *source; /* borrowed */
+    sd_bus *bus;       /* owned reference */
+    gboolean watched;
+    BusLinkLimits limits;
+    BusLinkClosed closed;
+    void *data;
+    GList touched; /* intrusive: data is the link itself */
+    GList ready;
+    gboolean is_touched;
+    gboolean is_ready;
+    gboolean started; /* past its handshake: sd-bus keeps to one descriptor from here on */
+    gboolean blocked; /* too much on its way out: only writing goes on */
+    gboolean writable; /* the last poll said so, or that the peer has hung up */
+    int broken;        /* negative errno: to be reported as closed */
+    gboolean reported; /* done so */
+    int fd;
+    guint32 events;
+    guint64 timeout_usec;
+    Deadline *timeout;
+    Deadline *stalled;
+};
+
+static void push_ready(BusLink *link)
+{
+    if (link->is_ready)
+        return;
+    link->is_ready = TRUE;
+    g_queue_push_tail_link(&link->source->ready, &link->ready);
+}
+
+void bus_link_touch(BusLink *link)
+{
+    if (link->is_touched)
+        return;
+    link->is_touched = TRUE;
+    g_queue_push_tail_link(&link->source->touched, &link->touched);
+}
+
+void bus_link_fail(BusLink *link, int error)
+{
+    g_assert(error < 0);
+    if (link->broken)
+        return;
+    link->broken = error;
+    push_ready(link);
+}
+
+static void timed_out(void *data)
+{
+    BusLink *link = data;
+
+    link->timeout = NULL;
+    push_ready(link);
+}
+
+static void stalled(void *data)
+{
+    BusLink *link = data;
+
+    link->stalled = NULL;
+    bus_link_fail(link, -ETIMEDOUT);
+}
+
+/* Returns: the epoll events of @events, as poll(2) knows them. */
+static guint32 epoll_events(int events)
+{
+    return ((events & G_IO_IN) ? EPOLLIN : 0) | ((events & G_IO_OUT) ? EPOLLOUT : 0);
+}
+
+static int watch_fd(BusLink *link, int fd, guint32 events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = link};
+
+    if (fd == link->fd && events == link->events && link->started)
+        return 0;
+    if (fd != link->fd && link->fd >= 0)
+        (void)epoll_ctl(link->source->epoll_fd, EPOLL_CTL_DEL, link->fd, NULL); /* may be closed */
+    /* While it connects, sd-bus may close a descriptor and get another under the same number. */
+    if ((link->fd == fd && epoll_ctl(link->source->epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0) ||
+        epoll_ctl(link->source->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0) {
+        link->fd = fd;
+        link->events = events;
+        return 0;
+    }
+    link->fd = -1;
+    return -errno;
+}
+
+static void watch_timeout(BusLink *link, guint64 timeout_usec)
+{
+    if (link->timeout_usec == timeout_usec && (link->timeout || timeout_usec == G_MAXUINT64))
+        return;
+    link->timeout_usec = timeout_usec;
+    link->timeout = deadline_cancel(link->timeout);
+    if (timeout_usec != G_MAXUINT64)
+        link->timeout = deadline_add(link->source->deadlines,
+                                     (gint64)MIN(timeout_usec, (guint64)G_MAXINT64), timed_out, link);
+}
+
+/* Looks at the queue of messages on their way out. Returns: a negative errno beyond the limits. */
+static int watch_queue(BusLink *link)
+{
+    guint64 queued = 0;
+    int r = sd_bus_get_n_queued_write(link->bus, &queued);
+
+    if (r < 0)
+        return r;
+    if (queued > link->limits.queued_max)
+        return -ENOBUFS;
+    link->blocked = queued > link->limits.pause_reading;
+    if (queued == 0)
+        link->stalled = deadline_cancel(link->stalled);
+    else if (!link->stalled && link->limits.stalled_usec > 0)
+        link->stalled =
+            deadline_add(link->source->deadlines,
+                         g_get_monotonic_time() + link->limits.stalled_usec, stalled, link);
+    return 0;
+}
+
+/* Reads anew what the connection waits for. Returns: a negative errno when it has ended. */
+static int refresh(BusLink *link)
+{
+    guint64 timeout_usec = G_MAXUINT64;
+    int fd = sd_bus_get_fd(link->bus);
+    int events = sd_bus_get_events(link->bus);
+    int r = sd_bus_get_timeout(link->bus, &timeout_usec);
+
+    if (fd < 0 || events < 0 || r < 0)
+        return fd < 0 ? fd : events < 0 ? events : r;
+    r = watch_queue(link);
+    if (r < 0)
+        return r;
+    if (link->blocked)
+        events &= ~G_IO_IN;
+    r = watch_fd(link, fd, epoll_events(events));
+    if (r < 0)
+        return r;
+    if (!link->started)
+        link->started = sd_bus_is_ready(link->bus) > 0;
+    if (timeout_usec != 0)
+        watch_timeout(link, timeout_usec);
+    else if (!link->blocked) /* messages were read already and wait to be handled */
+        push_ready(link);
+    return 0;
+}
+
+static void refresh_touched(BusSource *source)
+{
+    GList *node = NULL;
+
+    if (source->watched)
+        bus_link_touch(source->watched);
+    while ((node = g_queue_pop_head_link(&source->touched))) {
+        BusLink *link = node->data;
+        int r;
+
+        link->is_touched = FALSE;
+        if (link->broken)
+            continue;
+        r = refresh(link);
+        if (r < 0)
+            bus_link_fail(link, r);
+    }
+}
+
+static gboolean has_work(const BusSource *source)
+{
+    return source->ready.length > 0 || source->work_pending;
+}
+
+static gboolean prepare(GSource *base, gint *timeout)
+{
+    BusSource *source = ((Shell *)base)->owner;
+
+    *timeout = -1;
+    refresh_touched(source);
+    return has_work(source);
+}
+
+static gboolean check(GSource *base)
+{
+    BusSource *source = ((Shell *)base)->owner;
+
+    return has_work(source) || g_source_query_unix_fd(base, source->epoll_tag) != 0;
+}
+
+static void take_events(BusSource *source)
+{
+    struct epoll_event events[EVENTS_MAX];
+    int n = epoll_wait(source->epoll_fd, events, EVENTS_MAX, 0);
+
+    for (int i = 0; i < n; i++) {
+        BusLink *link = events[i].data.ptr;
+
+        link->writable = (events[i].events & ~(guint32)EPOLLIN) != 0;
+        push_ready(link);
+    }
+}
+
+/*
+ * Gives @link its turn. @budget: messages left in this turn of the loop.
+ * Returns: what is left of it.
+ */
+static guint handle(BusSource *source, BusLink *link, guint budget)
+{
+    guint left = MIN(budget, LINK_TURN_MAX);
+    int r = link->broken;
+
+    budget -= left;
+    source->current = link;
+    while (r >= 0 && left > 0 && (!link->blocked || link->writable)) {
+        g_autoptr(sd_bus) bus = sd_bus_ref(link->bus);
+
+        link->writable = FALSE;
+        left--;
+        r = sd_bus_process(bus, NULL);
+        if (source->current != link)
+            return budget + left;
+        if (r == 0)
+            break;
+        if (r > 0)
+            r = watch_queue(link);
+    }
+    source->current = NULL;
+    if (r < 0) {
+        if (!link->reported) {
+            link->broken = r;
+            link->reported = TRUE;
+            link->closed(r, link->data);
+        }
+        return budget + left;
+    }
+    if (r > 0 && left == 0 && !link->blocked)
+        push_ready(link);
+    bus_link_touch(link);
+    return budget + left;
+}
+
+static gboolean dispatch(GSource *base, GSourceFunc callback, gpointer data)
+{
+    BusSource *source = ((Shell *)base)->owner;
+    guint budget = TURN_MAX;
+
+    if (g_source_query_unix_fd(base, source->epoll_tag) != 0)
+        take_events(source);
+    while (budget > 0 && source->ready.length > 0) {
+        GList *node = g_queue_pop_head_link(&source->ready);
+        BusLink *link = node->data;
+
+        link->is_ready = FALSE;
+        budget = handle(source, link, budget);
+    }
+    if (source->work)
+        source->work_pending = source->work(source->work_data);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs source_funcs = {.prepare = prepare, .check = check, .dispatch = dispatch};
+
+BusSource *bus_source_new(GMainContext *context, DeadlineQueue *deadlines, GError **error)
+{
+    BusSource *source = NULL;
+    int fd = epoll_create1(EPOLL_CLOEXEC);
+
+    if (fd < 0) {
+        g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                    "Cannot make an epoll instance: %s", g_strerror(errno));
+        return NULL;
+    }
+    source = g_new0(BusSource, 1);
+    source->epoll_fd = fd;
+    source->deadlines = deadlines;
+    source->source = g_source_new(&source_funcs, sizeof(Shell));
+    ((Shell *)source->source)->owner = source;
+    g_source_set_static_name(source->source, "bus");
+    source->epoll_tag = g_source_add_unix_fd(source->source, fd, G_IO_IN);
+    g_source_attach(source->source, context);
+    return source;
+}
+
+BusSource *bus_source_free(BusSource *source)
+{
+    if (!source)
+        return NULL;
+    g_assert(source->n_links == 0);
+    g_source_destroy(source->source);
+    g_source_unref(source->source);
+    source->epoll_fd = fd_close(source->epoll_fd);
+    g_free(source);
+    return NULL;
+}
+
+void bus_source_set_work(BusSource *source, BusWork work, void *data)
+{
+    source->work = work;
+    source->work_data = data;
+}
+
+void bus_source_wake(BusSource *source)
+{
+    source->work_pending = TRUE;
+}
+
+BusLink *bus_link_new(BusSource *source, sd_bus *bus, gboolean watched, const BusLinkLimits *limits,
+                      BusLinkClosed closed, void *data)
+{
+    BusLink *link = g_new0(BusLink, 1);
+
+    g_assert(!watched || !source->watched);
+    link->source = source;
+    link->bus = sd_bus_ref(bus);
+    link->watched = watched;
+    link->limits = *limits;
+    link->closed = closed;
+    link->data = data;
+    link->touched.data = link;
+    link->ready.data = link;
+    link->fd = -1;
+    link->timeout_usec = G_MAXUINT64;
+    source->n_links++;
+    if (watched)
+        source->watched = link;
+    bus_link_touch(link);
+    return link;
+}
+
+BusLink *bus_link_free(BusLink *link)
+{
+    BusSource *source = NULL;
+
+    if (!link)
+        return NULL;
+    source = link->source;
+    if (link->is_touched)
+        g_queue_unlink(&source->touched, &link->touched);
+    if (link->is_ready)
+        g_queue_unlink(&source->ready, &link->ready);
+    if (source->current == link)
+        source->current = NULL;
+    if (source->watched == link)
+        source->watched = NULL;
+    if (link->fd >= 0)
+        (void)epoll_ctl(source->epoll_fd, EPOLL_CTL_DEL, link->fd, NULL); /* may be closed */
+    link->timeout = deadline_cancel(link->timeout);
+    link->stalled = deadline_cancel(link->stalled);
+    source->n_links--;
+    sd_bus_unref(link->bus);
+    g_free(link);
+    return NULL;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "probe/process.h"
+#include "recovery/health-rules.h"
+#include "recovery/health.h"
+
+/* What the parts of layer 2 share: sweeps, deaths of processes, HTTP checks. */
+struct HealthMonitor {
+    Manager *manager; /* borrowed: it owns the monitor */
+    gboolean was_enabled;
+    ProcessWatch *processes; /* owned, NULL until the first process */
+    GHashTable *notes;       /* Lease * -> HealthNote *, for leases with anything to note */
+    Deadline *next_sweep;
+    struct Sweep *sweep;      /* owned, the one under way */
+    guint mass_failures;      /* sweeps in a row that were doubted as a whole */
+    gint64 checked_usec;      /* CLOCK_REALTIME of the last finished sweep */
+    struct HttpChecker *http; /* owned, NULL until the first check */
+};
+
+/** HealthNote: what is known of one lease beyond what the registry keeps. */
+typedef struct HealthNote {
+    HealthMonitor *monitor;
+    Lease *lease;     /* borrowed: the note goes before it */
+    const char *why;  /* static text */
+    gboolean watched; /* its pid is in the process watch */
+    Deadline *grace;  /* its process has ended, and this is its grace */
+    gboolean asking;  /* the service manager is being asked about its unit */
+    gint64 died_usec; /* CLOCK_MONOTONIC */
+    guint restarts;
+    gint64 restarted_usec;     /* CLOCK_MONOTONIC */
+    gint64 restart_again_usec; /* CLOCK_MONOTONIC */
+    Fact http_healthy;
+    struct HttpCheck *http; /* under way, NULL = none */
+} HealthNote;
+
+/** health_note: the note of @lease, made where there is none. */
+HealthNote *health_note(HealthMonitor *monitor, Lease *lease);
+
+/** health_set: registers a sight and tells when the health is another. @why: static, NULL = well.
+ */
+void health_set(HealthMonitor *monitor, Lease *lease, Health health, guint32 failures,
+                gint64 seen_usec, const char *why);
+
+/** health_follow: does what the lease asks for now that it is stale. The lease may be gone after.
+ */
+void health_follow(HealthMonitor *monitor, Lease *lease, Reason reason);
+
+/** health_is_young: within startup_grace_msec of its grant or of its last restart by us. */
+gboolean health_is_young(const HealthMonitor *monitor, const Lease *lease);
+
+/** health_arm: has the next sweep come, unless one is due or under way or there is nothing to see.
+ */
+void health_arm(HealthMonitor *monitor);
+
+/** health_http_start: asks the lease's health_url; the verdict lands in the note. */
+void health_http_start(HealthMonitor *monitor, Lease *lease);
+void health_http_cancel(HealthNote *note);
+void health_http_free(HealthMonitor *monitor);

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "core/configuration.h"
+#include "core/lease.h"
+#include "recovery/judge.h"
+
+/*
+ * Layer 2 as a pure function: a lease, what one sweep saw of it and the settings go in, its next
+ * health and what is to follow come out.
+ *
+ *     reserved --seen--> active --not seen--> failing --max_failures--> stale
+ *        |                 ^                     |
+ *        |                 +-----seen------------+
+ *        +--grace over, not seen, max_failures--> stale
+ */
+
+/** HealthSight: what one sweep saw. */
+typedef struct HealthSight {
+    Fact served;       /* see observe_served() */
+    Fact http_healthy; /* verdict of the last HTTP check, UNKNOWN = none */
+    gboolean is_young; /* granted or restarted less than startup_grace_msec ago */
+} HealthSight;
+
+typedef struct HealthVerdict {
+    Health health;
+    guint32 failures;
+    gboolean seen;   /* it was seen in use */
+    gboolean stale;  /* max_failures is reached */
+    Reason reason;   /* of a stale lease */
+    const char *why; /* static text of what was seen, NULL while all is well */
+} HealthVerdict;
+
+/**
+ * health_judge: the next step of @lease. FACT_UNKNOWN changes nothing.
+ *
+ * Only a lease of LIFETIME_AUTO without a ttl ends because its port is not in use; the others are
+ * ended by what they are tied to. An HTTP check that fails counts for every lifetime.
+ */
+HealthVerdict health_judge(const Lease *lease, const HealthSight *sight,
+                           const HealthSettings *settings);
+
+/** health_settings_of: the settings of the service type, or the general ones. */
+const HealthSettings *health_settings_of(const Configuration *config, const char *service_type);
+
+/**
+ * health_is_mass_failure: whether so many of @watched leases in use went silent at once (@silent)
+ * that the look is to be doubted rather than the leases: more than half of ten or more.
+ */
+gboolean health_is_mass_failure(guint watched, guint silent);

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "recovery/manager-private.h"
+
+/*
+ * Layer 2: watches leases while there are any. A sweep takes one picture of the socket table on a
+ * thread of its own and goes through the leases in slices; a process that ends is noticed at once.
+ */
+typedef struct HealthMonitor HealthMonitor;
+
+/** health_monitor_new: idle until the first health_watch(). */
+HealthMonitor *health_monitor_new(Manager *manager);
+HealthMonitor *health_monitor_free(HealthMonitor *monitor);
+
+/** health_watch: begins to watch a lease that was granted or recovered; its process, too. */
+void health_watch(HealthMonitor *monitor, Lease *lease);
+
+/** health_unwatch: the lease is about to leave the registry. */
+void health_unwatch(HealthMonitor *monitor, Lease *lease);
+
+/** health_configuration_changed: takes new intervals; switches on or off. */
+void health_configuration_changed(HealthMonitor *monitor);
+
+/**
+ * health_sweep_now: manager_cleanup() of the manager's header.
+ */
+void health_sweep_now(HealthMonitor *monitor, uid_t uid, gboolean dry_run, CleanupDone done,
+                      void *data);
+
+/** health_reason: (transfer none): why a lease is failing, for people; NULL while all is well. */
+const char *health_reason(const HealthMonitor *monitor, const Lease *lease);
+
+/** health_last_check_usec: CLOCK_REALTIME of the last look at all leases, 0 = none yet. */
+gint64 health_last_check_usec(const HealthMonitor *monitor);

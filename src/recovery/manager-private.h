@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "recovery/manager.h"
+#include "recovery/hold.h"
+#include "store/store.h"
+
+/* What the layers share of the manager; nothing outside of recovery/ includes this. */
+struct Manager {
+    GMainContext *context; /* owned */
+    Configuration *config; /* owned */
+    ConfigurationLoader load;
+    void *load_data;
+    Registry *registry; /* owned */
+    Store *store;       /* owned, NULL once closed */
+    DeadlineQueue *deadlines;
+    const ManagerListener *listener; /* borrowed, NULL = none */
+    void *listener_data;
+
+    HoldTable *holds;                /* owned */
+    struct HealthMonitor *health;    /* owned */
+    const ManagerServices *services; /* borrowed, NULL = none */
+    void *services_data;
+    GArray *passed; /* of HeldSocket: from the service manager, until the start; NULL after */
+
+    void (*became_idle)(void *data);
+    void *became_idle_data;
+
+    ManagerState state;
+    char *state_reason; /* owned, "" while all is well */
+    gboolean recovering;
+    struct RecoveryReport *report; /* owned: the last recovery, NULL before the first */
+    char *trouble;                 /* owned: what a person has to look at, NULL = nothing */
+
+    GQueue jobs;            /* of ManagerJob, all that wait */
+    GQueue parked;          /* of ManagerJob, those that wait for another job's end */
+    GQueue letting;         /* of Letting: releases that wait for the service manager */
+    guint releases_on_disk; /* releases that wait for a sync */
+    GHashTable *unrecorded; /* lease id -> GINT_TO_POINTER (reason): ends that the disk refused */
+    GHashTable *expiries;   /* Lease * -> Expiry *, see expiry.c */
+};
+
+#define MANAGER_TELL(manager, member, ...)                                      \
+    do {                                                                        \
+        if ((manager)->listener && (manager)->listener->member)                 \
+            (manager)->listener->member(__VA_ARGS__, (manager)->listener_data); \
+    } while (0)
+
+/** manager_tell_granted: commits are in: logs and tells @changes, arms what their leases need. */
+void manager_tell_granted(Manager *manager, const GArray *changes, guint attempts,
+                          const GArray *conflicts);
+
+/** manager_tell_released: logs, counts and tells the ends in @changes. */
+void manager_tell_released(Manager *manager, const GArray *changes);
+
+/** manager_open_journal: store_start() with the registry as its source. */
+gboolean manager_open_journal(Manager *manager, const Id *boot_id, GError **error);
+
+/** manager_end: releases one lease that nobody asked to release; retried when the disk refuses. */
+void manager_end(Manager *manager, Lease *lease, Reason reason);
+
+/** manager_wake_parked: something ended: requests that waited for it are tried anew. */
+void manager_wake_parked(Manager *manager);
+
+/** manager_jobs_cancel_all: for the end of the manager. */
+void manager_jobs_cancel_all(Manager *manager);
+
+/** manager_update_state: works State and StateReason out anew and tells a change. */
+void manager_update_state(Manager *manager);

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "probe-test-util.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "util/fd.h"
+
+gboolean test_private_network(void)
+{
+    struct ifreq request = {.ifr_name = "lo"};
+    AUTO_FD fd = -1;
+
+    if (unshare(CLONE_NEWNET) < 0)
+        return FALSE;
+    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_no_errno(ioctl(fd, SIOCGIFFLAGS, &request));
+    request.ifr_flags |= IFF_UP;
+    g_assert_no_errno(ioctl(fd, SIOCSIFFLAGS, &request));
+    return TRUE;
+}
+
+void test_in_child(int (*func)(void *data), void *data)
+{
+    int status = -1;
+    pid_t pid = fork();
+
+    g_assert_cmpint(pid, >=, 0);
+    if (pid == 0)
+        _exit(func(data));
+    while (waitpid(pid, &status, 0) < 0)
+        g_assert_cmpint(errno, ==, EINTR);
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 0);
+}
+
+guint test_count_fds(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    guint n = 0;
+
+    g_assert_nonnull(dir);
+    while (readdir(dir))
+        n++;
+    (void)closedir(dir);
+    return n - 3; /* "." and ".." and the folder itself */
+}
+
+gboolean test_write_file(const char *path, const char *text)
+{
+    AUTO_FD fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
