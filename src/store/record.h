@@ -35,7 +35,6 @@
 #define RECORD_MARKER_LENGTH 8
 #define RECORD_PREFIX_LENGTH (RECORD_MARKER_LENGTH + 8 + 2)
 #define RECORD_BYTES_MAX (1024 * 1024)
-#define RECORD_DEPTH_MAX 8
 #define RECORD_VERSION 1
 
 /* ---- writing: each appends one whole record without a newline; never fails ---- */

@@ -33,7 +33,7 @@
 #include "util/fd.h"
 
 /* A slice is to be short beside a call; a chunk long beside a write(). */
-#define LEASES_A_SLICE 32
+#define RECORDS_A_SLICE 32
 #define CHUNK_BYTES (256 * 1024)
 #define CHUNKS_UNDER_WAY_MAX 4
 
@@ -426,7 +426,7 @@ static void step(Snapshot *snapshot)
 {
     if (!snapshot->begun && !begin(snapshot))
         return;
-    if (snapshot_text_step(snapshot->text, LEASES_A_SLICE)) {
+    if (snapshot_text_step(snapshot->text, RECORDS_A_SLICE)) {
         if (snapshot->text->text->len < CHUNK_BYTES)
             return;
         take_chunk(snapshot);
@@ -499,7 +499,7 @@ gboolean snapshot_write_now(Store *store, GError **error)
         g_autoptr(GString) text = NULL;
 
         do
-            more = snapshot_text_step(snapshot->text, LEASES_A_SLICE);
+            more = snapshot_text_step(snapshot->text, RECORDS_A_SLICE);
         while (more && snapshot->text->text->len < CHUNK_BYTES);
         text = snapshot_text_take(snapshot->text);
         snapshot->bytes += text->len;
