@@ -205,6 +205,40 @@ static void push_twin(Store *store)
     worker_push(store->writer, &twin->job);
 }
 
+/* ---- journals that are done with ---- */
+
+typedef struct DropJob {
+    WorkerJob job;
+    Journal *journal;
+} DropJob;
+
+static void run_drop(WorkerJob *job)
+{
+    journal_unref(((DropJob *)job)->journal);
+}
+
+static void drop_done(WorkerJob *job)
+{
+    g_free(job);
+}
+
+/*
+ * Closing the last descriptor of a file that was replaced frees it, which takes milliseconds. So a
+ * journal is kept open as long as it has a name, and closed by the writer.
+ * @journal: (transfer full) (nullable).
+ */
+static void drop_later(Store *store, Journal *journal)
+{
+    DropJob *drop;
+
+    if (!journal)
+        return;
+    drop = g_new0(DropJob, 1);
+    drop->job = (WorkerJob){run_drop, drop_done};
+    drop->journal = journal;
+    worker_push(store->writer, &drop->job);
+}
+
 /* ---- in the main loop ---- */
 
 static Snapshot *snapshot_new(Store *store, SnapshotKind kind)
@@ -268,7 +302,8 @@ static void succeeded(Snapshot *snapshot, Journal *journal)
     store->compact_after_usec = 0;
     if (!journal)
         return;
-    journal_unref(store->journal);
+    drop_later(store, store->journal);
+    drop_later(store, g_steal_pointer(&store->old_journal));
     store->journal = journal;
     store->old_sequence = 0;
     push_twin(store);
@@ -381,7 +416,8 @@ static gboolean rotate(Snapshot *snapshot)
         return FALSE;
     }
     store->old_sequence = store->sequence;
-    journal_unref(store->journal);
+    drop_later(store, store->old_journal);
+    store->old_journal = store->journal;
     store->journal = g_steal_pointer(&journal);
     durable_barrier(store);
     return TRUE;
