@@ -94,11 +94,11 @@ gboolean record_peek_sequence(const char *text, size_t length, guint64 *ret_sequ
     if (length <= i || memcmp(text + RECORD_PREFIX_LENGTH, key, sizeof(key) - 1) != 0)
         return FALSE;
     for (; i < length && g_ascii_isdigit(text[i]); i++) {
-        if (sequence > G_MAXINT64 / 16)
-            return FALSE;
         sequence = sequence * 10 + (guint64)(text[i] - '0');
+        if (sequence > RECORD_SEQUENCE_MAX)
+            return FALSE;
     }
-    if (i == length || text[i] != ',')
+    if (i == length || text[i] != ',' || sequence == 0)
         return FALSE;
     *ret_sequence = sequence;
     return TRUE;
@@ -139,18 +139,18 @@ static gboolean is_object(const Tokens *tokens, guint i)
 static gboolean read_range(const Tokens *tokens, guint array, const char *key, PortRange *ret_range,
                            GError **error)
 {
+    gboolean good = is_array(tokens, array);
     guint64 ports[2] = {0};
     guint n = 0;
 
-    if (is_array(tokens, array))
+    if (good) {
         TOKENS_FOREACH (tokens, i, array) {
-            if (n == 2 ||
-                !tokens_get_uint(tokens, i, key, MAX(ports[0], 1), 65535, &ports[n], error))
-                break;
+            good = good && n < 2 &&
+                   tokens_get_uint(tokens, i, key, MAX(ports[0], 1), 65535, &ports[n], NULL);
             n++;
         }
-    if (n != 2) {
-        g_clear_error(error);
+    }
+    if (!good || n != 2) {
         INVALID(error, "\"%s\" is not [first, last]", key);
         return FALSE;
     }
@@ -259,7 +259,7 @@ static gboolean read_undone(const Tokens *tokens, guint array, Record *record, G
     TOKENS_FOREACH (tokens, i, array) {
         guint64 sequence;
 
-        if (!tokens_get_uint(tokens, i, "undo", 1, G_MAXINT64, &sequence, error))
+        if (!tokens_get_uint(tokens, i, "undo", 1, RECORD_SEQUENCE_MAX, &sequence, error))
             return FALSE;
         g_array_append_val(record->undone, sequence);
     }
@@ -271,7 +271,7 @@ static gboolean read_journal_member(const Tokens *tokens, guint i, Record *recor
     const char *key = tokens_key(tokens, i);
 
     if (IS("seq"))
-        GET_UINT(1, G_MAXINT64, record->sequence);
+        GET_UINT(1, RECORD_SEQUENCE_MAX, record->sequence);
     if (IS("ops") || IS("undo")) {
         record->kind = IS("ops") ? RECORD_OPS : RECORD_UNDO;
         if (is_array(tokens, i))
@@ -311,7 +311,7 @@ static gboolean read_head_member(const Tokens *tokens, guint i, Record *record, 
     if (IS("boot_id"))
         return record_get_id(tokens, i, key, &record->boot_id, error);
     if (IS("sequence"))
-        GET_UINT(0, G_MAXINT64, record->sequence);
+        GET_UINT(0, RECORD_SEQUENCE_MAX, record->sequence);
     if (IS("allocations"))
         GET_UINT(0, G_MAXINT32, counts->allocations);
     if (IS("sticky"))

@@ -37,6 +37,9 @@
 #define RECORD_BYTES_MAX (1024 * 1024)
 #define RECORD_VERSION 1
 
+/* A number near the end of the integers is nobody's honest count, and could not be gone on from. */
+#define RECORD_SEQUENCE_MAX ((guint64)1 << 62)
+
 /* ---- writing: each appends one whole record without a newline; never fails ---- */
 
 void record_write_ops(GString *out, guint64 sequence, const StoreOp *ops, size_t n_ops);
