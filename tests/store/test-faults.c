@@ -4,6 +4,7 @@
  * afterwards, and the store comes back by itself.
  */
 #include <errno.h>
+#include <glib/gstdio.h>
 #include <string.h>
 
 #include "fixture.h"
@@ -311,12 +312,31 @@ static void test_sync(void)
     fixture_assert_disk(fixture);
 }
 
+/* Somebody removes the journal: what is written there would be seen by nobody. */
+static void test_journal_removed(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autofree char *path = fixture_path(fixture, "state.journal");
+
+    fixture_start(fixture);
+    g_assert_true(fixture_grant(fixture, 3000, NULL));
+    fixture_settle(fixture);
+    g_assert_cmpint(g_unlink(path), ==, 0);
+    store_compact(fixture->store);
+    while (fixture->failed_told == 0)
+        fixture_turn(fixture);
+    fixture_settle(fixture);
+    g_assert_true(fixture_grant(fixture, 3001, NULL));
+    fixture_assert_disk(fixture);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/faults/write", test_write);
     g_test_add_func("/faults/write-and-truncate", test_write_and_truncate);
     g_test_add_func("/faults/sync", test_sync);
+    g_test_add_func("/faults/journal-removed", test_journal_removed);
     g_test_add_func("/faults/short-writes", test_short_writes);
     g_test_add_func("/faults/for-a-while", test_for_a_while);
     g_test_add_data_func("/faults/once/ENOSPC", GINT_TO_POINTER(ENOSPC), test_once);
