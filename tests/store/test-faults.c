@@ -330,6 +330,159 @@ static void test_journal_removed(void)
     fixture_assert_disk(fixture);
 }
 
+typedef struct Kind {
+    SysCall call;
+    gint count;
+    gint fail_from; /* counted from 1 */
+} Kind;
+
+static int fail_kind(SysCall call, size_t *length, void *data)
+{
+    Kind *kind = data;
+
+    if (call != kind->call)
+        return 0;
+    return g_atomic_int_add(&kind->count, 1) + 1 >= kind->fail_from ? EIO : 0;
+}
+
+/* The old journal is needed until a snapshot has succeeded, however many did not. */
+static void test_snapshots_in_vain(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    Kind links = {.call = SYS_CALL_LINK, .fail_from = 1};
+
+    fixture_start(fixture);
+    fixture_settle(fixture);
+    sys_set_hook(fail_kind, &links);
+    for (guint16 i = 0; i < 3; i++) {
+        g_assert_true(fixture_grant(fixture, (guint16)(3000 + i), NULL));
+        store_compact(fixture->store);
+        fixture_settle(fixture);
+        g_assert_cmpuint(fixture->snapshots_failed, ==, i + 1u);
+    }
+    /* no call had to suffer */
+    g_assert_cmpuint(fixture->failed_told, ==, 0);
+    fixture_close(fixture);
+    sys_set_hook(NULL, NULL);
+    fixture_assert_disk(fixture);
+}
+
+typedef struct Leftover {
+    gboolean armed;
+    gint renames;
+} Leftover;
+
+/* The record is whole but for its newline, cannot be cut off, and the new journal cannot replace
+ * it. */
+static int leave_record(SysCall call, size_t *length, void *data)
+{
+    Leftover *left = data;
+
+    if (!left->armed)
+        return 0;
+    if (call == SYS_CALL_WRITE && g_atomic_int_get(&left->renames) == 0 && *length < 1000)
+        (*length)--;
+    if (call == SYS_CALL_FTRUNCATE)
+        return EIO;
+    if (call == SYS_CALL_RENAME)
+        return g_atomic_int_add(&left->renames, 1) == 0 ? 0 : EIO;
+    return 0;
+}
+
+static void test_left_over(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    Leftover left = {0};
+
+    fixture_start(fixture);
+    fixture_settle(fixture);
+    for (guint16 port = 3000; port < 3005; port++)
+        g_assert_true(fixture_grant(fixture, port, NULL));
+    sys_set_hook(leave_record, &left);
+    left.armed = TRUE;
+    g_assert_false(fixture_grant(fixture, 3005, NULL));
+    while (g_atomic_int_get(&left.renames) < 2)
+        fixture_turn(fixture);
+    fixture_close(fixture);
+    sys_set_hook(NULL, NULL);
+    fixture_assert_disk(fixture);
+}
+
+typedef struct Gate {
+    GMutex lock;
+    GCond changed;
+    guint syncs; /* begun */
+    guint let;   /* that may go on */
+} Gate;
+
+static int wait_at_gate(SysCall call, size_t *length, void *data)
+{
+    Gate *gate = data;
+
+    if (call != SYS_CALL_FDATASYNC)
+        return 0;
+    g_mutex_lock(&gate->lock);
+    gate->syncs++;
+    g_cond_broadcast(&gate->changed);
+    while (gate->syncs > gate->let)
+        g_cond_wait(&gate->changed, &gate->lock);
+    g_mutex_unlock(&gate->lock);
+    return 0;
+}
+
+static void await_sync(Gate *gate, guint n)
+{
+    g_mutex_lock(&gate->lock);
+    while (gate->syncs < n)
+        g_cond_wait(&gate->changed, &gate->lock);
+    g_mutex_unlock(&gate->lock);
+}
+
+static void let_go(Gate *gate, guint n)
+{
+    g_mutex_lock(&gate->lock);
+    gate->let = n;
+    g_cond_broadcast(&gate->changed);
+    g_mutex_unlock(&gate->lock);
+}
+
+static void append_durable(Fixture *fixture, Answers *answers)
+{
+    g_autoptr(Lease) lease = fixture_lease(3000);
+    StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
+
+    g_assert_true(store_append_durable(fixture->store, &op, 1, count_answer, answers, NULL));
+}
+
+/* A sync vouches for what was written before it began, all of it, and for nothing else. */
+static void test_who_is_served(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    Answers first = {0}, later = {0};
+    Gate gate = {0};
+
+    fixture_start(fixture);
+    fixture_settle(fixture);
+    sys_set_hook(wait_at_gate, &gate);
+    append_durable(fixture, &first);
+    await_sync(&gate, 1);
+    for (guint i = 0; i < 50; i++)
+        append_durable(fixture, &later);
+    let_go(&gate, 1);
+    while (first.good == 0)
+        fixture_turn(fixture);
+    await_sync(&gate, 2);
+    while (g_main_context_iteration(fixture->context, FALSE))
+        ;
+    g_assert_cmpuint(later.good, ==, 0);
+    let_go(&gate, 100);
+    while (later.good < 50)
+        fixture_turn(fixture);
+    g_assert_cmpuint(gate.syncs, ==, 2);
+    fixture_close(fixture);
+    sys_set_hook(NULL, NULL);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -337,6 +490,9 @@ int main(int argc, char **argv)
     g_test_add_func("/faults/write-and-truncate", test_write_and_truncate);
     g_test_add_func("/faults/sync", test_sync);
     g_test_add_func("/faults/journal-removed", test_journal_removed);
+    g_test_add_func("/faults/snapshots-in-vain", test_snapshots_in_vain);
+    g_test_add_func("/faults/left-over", test_left_over);
+    g_test_add_func("/faults/who-is-served", test_who_is_served);
     g_test_add_func("/faults/short-writes", test_short_writes);
     g_test_add_func("/faults/for-a-while", test_for_a_while);
     g_test_add_data_func("/faults/once/ENOSPC", GINT_TO_POINTER(ENOSPC), test_once);
