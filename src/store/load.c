@@ -48,9 +48,8 @@ static StoreContents *make_contents(Chain *chain)
     g_hash_table_iter_init(&iter, chain->leases);
     while (g_hash_table_iter_next(&iter, &key, &value))
         g_ptr_array_add(contents->leases, lease_ref(value));
-    g_hash_table_iter_init(&iter, chain->sticky);
-    while (g_hash_table_iter_next(&iter, &key, &value))
-        g_array_append_vals(contents->sticky, key, 1);
+    for (GList *l = chain->sticky_order.head; l; l = l->next)
+        g_array_append_vals(contents->sticky, (const StickyPort *)l->data, 1);
     g_hash_table_iter_init(&iter, chain->chunks);
     while (g_hash_table_iter_next(&iter, &key, &value))
         g_array_append_vals(contents->chunks, key, 1);
