@@ -288,6 +288,18 @@ static const Key filter_keys[] = {
     {"range", "(qq)", filter_range},
 };
 
+/* ---- the option of Recover ---- */
+
+static gboolean apply_dry_run(const char *name, const Value *value, void *target, GError **error)
+{
+    *(gboolean *)target = value->flag;
+    return TRUE;
+}
+
+static const Key dry_run_keys[] = {
+    {"dry_run", "b", apply_dry_run},
+};
+
 /* ---- reading ---- */
 
 G_STATIC_ASSERT(G_N_ELEMENTS(allocate_keys) <= 32 && G_N_ELEMENTS(filter_keys) <= 32);
@@ -328,9 +340,9 @@ static gboolean parse_entry(sd_bus_message *m, const Key *keys, size_t n_keys, g
 
         return refuse(error, "Unknown option '%s'", word);
     }
-    if (*seen & (G_GUINT32_CONSTANT(1) << i))
+    if (*seen & (1u << i))
         return refuse(error, "Option '%s' is given twice", name);
-    *seen |= G_GUINT32_CONSTANT(1) << i;
+    *seen |= 1u << i;
 
     r = sd_bus_message_peek_type(m, NULL, &signature);
     if (r < 0)
@@ -420,6 +432,16 @@ gboolean options_parse_filter(sd_bus_message *m, LeaseFilter *ret_filter, GError
 {
     memset(ret_filter, 0, sizeof(*ret_filter));
     return parse(m, filter_keys, G_N_ELEMENTS(filter_keys), ret_filter, error);
+}
+
+gboolean options_parse_dry_run(sd_bus_message *m, gboolean *ret_dry_run, GError **error)
+{
+    gboolean dry_run = FALSE;
+
+    if (!parse(m, dry_run_keys, G_N_ELEMENTS(dry_run_keys), &dry_run, error))
+        return FALSE;
+    *ret_dry_run = dry_run;
+    return TRUE;
 }
 
 gboolean options_check_service_type(const char *text, GError **error)

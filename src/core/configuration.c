@@ -84,9 +84,9 @@ static gboolean read_field(const ConfigNode *node, const Field *field, void *bas
     case FIELD_UINT:
         return read_whole(node, (guint32)field->least, (guint32)field->most, place, error);
     case FIELD_REAL:
-        return read_real(node, field->least, field->most, place, error);
+        break;
     }
-    g_assert_not_reached();
+    return read_real(node, field->least, field->most, place, error);
 }
 
 /** read_block: the plain values of @node (nullable) into @base; what is not given stays there. */

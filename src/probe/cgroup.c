@@ -81,6 +81,26 @@ char *cgroup_unit_of_path(const char *path, uid_t *ret_user)
     return g_strdup(unit);
 }
 
+char *cgroup_unit_of_process(const char *text, uid_t *ret_user)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+    static const char *const hierarchies[] = {"", "name=systemd"};
+
+    for (guint h = 0; h < G_N_ELEMENTS(hierarchies); h++) {
+        for (guint i = 0; lines[i]; i++) {
+            g_auto(GStrv) fields = g_strsplit(lines[i], ":", 3); /* number:controllers:path */
+            char *unit = NULL;
+
+            if (g_strv_length(fields) != 3 || strcmp(fields[1], hierarchies[h]) != 0)
+                continue;
+            unit = cgroup_unit_of_path(fields[2], ret_user);
+            if (unit)
+                return unit;
+        }
+    }
+    return NULL;
+}
+
 /*
  * Where cgroup2 is mounted: /sys/fs/cgroup, or /sys/fs/cgroup/unified beside the older hierarchies.
  * Only a mount of the whole tree counts (root "/"), since a part of it would give wrong paths.

@@ -22,6 +22,12 @@
 char *cgroup_unit_of_path(const char *path, uid_t *ret_user);
 
 /**
+ * cgroup_unit_of_process: the same from the text of /proc/PID/cgroup: the line of cgroup2 ("0::"),
+ * and where that names no unit the one of systemd's own hierarchy ("name=systemd"). Pure.
+ */
+char *cgroup_unit_of_process(const char *text, uid_t *ret_user);
+
+/**
  * cgroup_unit_of_id: the systemd unit of the cgroup with that id (the inode of its folder).
  *
  * Opens it by its handle where that is permitted (open_by_handle_at(2)), else walks the cgroup2

@@ -23,6 +23,9 @@ struct Manager {
     void *services_data;
     GArray *passed; /* of HeldSocket: from the service manager, until the start; NULL after */
 
+    void (*became_idle)(void *data);
+    void *became_idle_data;
+
     ManagerState state;
     char *state_reason; /* owned, "" while all is well */
     gboolean recovering;

@@ -106,6 +106,8 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     manager->context = options->context ? g_main_context_ref(options->context)
                                         : g_main_context_ref(g_main_context_default());
     manager->config = configuration_ref(options->config);
+    manager->became_idle = options->became_idle;
+    manager->became_idle_data = options->became_idle_data;
     manager->load = options->load;
     manager->load_data = options->load_data;
     manager->registry = registry_new(manager->config);
@@ -269,6 +271,8 @@ static void tell_end(Manager *manager, const GArray *changes, ReleaseDone done, 
         done(NULL, data);
     manager_tell_released(manager, changes);
     manager_wake_parked(manager);
+    if (registry_count(manager->registry) == 0 && manager->became_idle)
+        manager->became_idle(manager->became_idle_data);
 }
 
 static void let_go(void *data)

@@ -71,6 +71,8 @@ typedef struct ManagerOptions {
     const char *state_dir;
     GArray *held;          /* of HeldSocket (nullable): taken over one by one at the start */
     GMainContext *context; /* NULL: the default one */
+    void (*became_idle)(void *data); /* nullable: the last lease has ended */
+    void *became_idle_data;
 } ManagerOptions;
 
 /**

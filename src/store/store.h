@@ -31,16 +31,25 @@ typedef struct StoreOp {
 
 /**
  * StoreHealthChanged: the store stopped working (@error, borrowed, says what failed on which file),
- * or works again (@error is NULL). From the main loop.
+ * or works again (@error is NULL). From the main loop, or from within the call that failed.
  */
 typedef void (*StoreHealthChanged)(const GError *error, void *data);
+
+/**
+ * StoreSnapshotFailed: a snapshot could not be written, another is tried in @retry_msec. Nothing is
+ * lost and appends go on; the journal grows meanwhile. From the main loop.
+ */
+typedef void (*StoreSnapshotFailed)(const GError *error, guint retry_msec, void *data);
 
 typedef struct StoreOptions {
     const char *dir;           /* state directory; made with mode 0700 where it is missing */
     gboolean backup_corrupted; /* keep NAME.corrupt.<UTC time> before repairing */
     guint backups_max;         /* the oldest beyond this many are removed; 0 = 10 */
-    guint compact_bytes;       /* journal size from which a snapshot is written; 0 = 4 MiB */
-    StoreHealthChanged health_changed; /* nullable */
+    /* Journal size from which a snapshot is written, 0 = 4 MiB; where the snapshot is more than
+     * twice as large, half of its size. */
+    guint compact_bytes;
+    StoreHealthChanged health_changed;   /* nullable */
+    StoreSnapshotFailed snapshot_failed; /* nullable */
     void *data;
 } StoreOptions;
 
@@ -62,16 +71,17 @@ typedef struct StoreDamage {
     guint lost;   /* records that could not be kept */
 } StoreDamage;
 
-/** StoreContents: all that could be read. The arrays may be empty, never NULL. */
+/** StoreContents: all that could be read and verified. The arrays may be empty, never NULL. */
 typedef struct StoreContents {
     GPtrArray *leases; /* of Lease *, distinct ids; ports may still clash: startup decides */
-    GArray *sticky;    /* of StickyPort, strings owned by @strings */
+    GArray *sticky;    /* of StickyPort, strings owned by @strings; those of @leases included */
     GArray *chunks;    /* of Chunk, strings owned by @strings */
     GStringChunk *strings;
     Id boot_id;             /* the boot that wrote it; empty text where not known */
     guint64 sequence;       /* of the last record */
     gboolean fresh;         /* neither file was there: a first start */
     gboolean torn_tail;     /* the last journal record was incomplete: normal after a crash */
+    char *torn_backup;      /* the copy of that journal, NULL where none was made */
     gboolean from_previous; /* the snapshot was unreadable, its predecessor was used */
     GPtrArray *damage;      /* of StoreDamage */
 } StoreContents;
@@ -88,17 +98,31 @@ StoreContents *store_load(Store *store, gboolean dry_run, GError **error);
 StoreContents *store_contents_free(StoreContents *contents);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreContents, store_contents_free)
 
+/**
+ * StoreSource: where snapshots come from: the registry, seen from below. Called from the main loop.
+ */
 typedef struct StoreSource {
+    /** The next lease in any fixed order, NULL at the end; *@cursor is 0 to start with and stays
+     * valid across any changes in between (registry_next_port()). */
     const Lease *(*next_lease)(void *data, guint32 *cursor);
-    void (*foreach_sticky)(void *data, void (*func)(const StickyPort *, void *), void *func_data);
-    void (*foreach_chunk)(void *data, void (*func)(const Chunk *, void *), void *func_data);
+    void (*foreach_sticky)(void *data, void (*func)(const StickyPort *sticky, void *func_data),
+                           void *func_data);
+    void (*foreach_chunk)(void *data, void (*func)(const Chunk *chunk, void *func_data),
+                          void *func_data);
+    /** Whether leases of that type are listed as singletonServices, too. */
     gboolean (*is_singleton)(void *data, const char *service_type);
     void *data;
 } StoreSource;
 
 /**
- * store_start: writes a first snapshot of @registry under @boot_id and opens the journal; from here
- * on appends are taken. @registry is borrowed until store_close() and read for later snapshots.
+ * store_start: writes a first snapshot of @source under @boot_id and opens a new journal; from here
+ * on appends are taken. Once, after store_load() where the old contents matter: they are replaced.
+ * @source: copied; what it points to is borrowed until store_close().
+ *
+ * Later snapshots are taken in slices while life goes on. So what was appended must be in the
+ * source before the main loop turns: after a store_append() that returned TRUE, and when StoreDone
+ * has been called without an error.
+ *
  * Blocks on the disk (once, at start-up).
  * Returns: FALSE with @error; the store is then failed and goes on trying by itself.
  */
@@ -107,7 +131,8 @@ gboolean store_start(Store *store, const StoreSource *source, const Id *boot_id,
 /**
  * store_append: writes one record holding @ops, all or none, into the kernel's page cache.
  * Does not wait for the disk.
- * Returns: FALSE with @error: nothing of it will be there after a restart.
+ * Returns: FALSE with @error in G_FILE_ERROR: nothing of it will be there after a restart (as far
+ *     as the disk allows: where even cutting it off again fails, until the next snapshot).
  */
 gboolean store_append(Store *store, const StoreOp *ops, size_t n_ops, GError **error);
 

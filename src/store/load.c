@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reading the state at start. Of state.json and its predecessor the one is taken with which the
+ * journals lose nothing; where both lose something, the newer.
+ */
+#include <errno.h>
+#include <sys/stat.h>
+#include <fcntl.h>
+
+#include "store/backup.h"
+#include "store/chain.h"
+#include "store/files.h"
+#include "store/store-private.h"
+#include "store/sys.h"
+
+static void free_damage(void *data)
+{
+    StoreDamage *damage = data;
+
+    g_free(damage->file);
+    g_free(damage->what);
+    g_free(damage->backup);
+    g_free(damage);
+}
+
+static void unref_lease(void *data)
+{
+    lease_unref(data);
+}
+
+/* Empties the tables of @chain (nullable) into what store_load() returns. */
+static StoreContents *make_contents(Chain *chain)
+{
+    StoreContents *contents = g_new0(StoreContents, 1);
+    GHashTableIter iter;
+    void *key, *value;
+
+    contents->leases = g_ptr_array_new_full(g_hash_table_size(chain->leases), unref_lease);
+    contents->sticky =
+        g_array_sized_new(FALSE, FALSE, sizeof(StickyPort), g_hash_table_size(chain->sticky));
+    contents->chunks =
+        g_array_sized_new(FALSE, FALSE, sizeof(Chunk), g_hash_table_size(chain->chunks));
+    contents->damage = g_ptr_array_new_with_free_func(free_damage);
+    contents->boot_id = chain->boot_id;
+    contents->sequence = chain->sequence;
+    contents->torn_tail = chain->torn_tail;
+
+    g_hash_table_iter_init(&iter, chain->leases);
+    while (g_hash_table_iter_next(&iter, &key, &value))
+        g_ptr_array_add(contents->leases, lease_ref(value));
+    g_hash_table_iter_init(&iter, chain->sticky);
+    while (g_hash_table_iter_next(&iter, &key, &value))
+        g_array_append_vals(contents->sticky, key, 1);
+    g_hash_table_iter_init(&iter, chain->chunks);
+    while (g_hash_table_iter_next(&iter, &key, &value))
+        g_array_append_vals(contents->chunks, key, 1);
+    contents->strings = g_steal_pointer(&chain->strings);
+    return contents;
+}
+
+StoreContents *store_contents_free(StoreContents *contents)
+{
+    if (!contents)
+        return NULL;
+    g_ptr_array_unref(contents->leases);
+    g_array_unref(contents->sticky);
+    g_array_unref(contents->chunks);
+    g_ptr_array_unref(contents->damage);
+    g_string_chunk_free(contents->strings);
+    g_free(contents->torn_backup);
+    g_free(contents);
+    return NULL;
+}
+
+static void add_damage(StoreContents *contents, const FileReport *file, const char *remedy,
+                       gboolean made_good)
+{
+    StoreDamage *damage;
+
+    if (file->what->len == 0)
+        return;
+    damage = g_new0(StoreDamage, 1);
+    damage->file = g_strdup(file->name);
+    damage->what = g_strconcat(file->what->str, remedy, NULL);
+    damage->lost = made_good ? 0 : file->lost;
+    g_ptr_array_add(contents->damage, damage);
+}
+
+/* A journal that is being written to must not get a second name. */
+static BackupMode mode_for(const Store *store, const char *name)
+{
+    return store->state != STORE_NEW && g_str_has_prefix(name, FILE_JOURNAL) ? BACKUP_COPY
+                                                                             : BACKUP_LINK;
+}
+
+static gboolean is_regular(const Store *store, const char *name)
+{
+    struct stat st;
+
+    return fstatat(store->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISREG(st.st_mode);
+}
+
+static gboolean is_there(const Store *store, const char *name)
+{
+    struct stat st;
+
+    return fstatat(store->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static gboolean make_backups(Store *store, StoreContents *contents, GError **error)
+{
+    for (guint i = 0; i < contents->damage->len; i++) {
+        StoreDamage *damage = contents->damage->pdata[i];
+
+        /* what cannot be replaced by a file is moved out of the way in any case */
+        if (!is_there(store, damage->file) ||
+            (!store->backup_corrupted && is_regular(store, damage->file)))
+            continue;
+        if (!backup_make(store->dir_fd, store->dir, damage->file, mode_for(store, damage->file),
+                         &damage->backup, error))
+            return FALSE;
+    }
+    if (contents->torn_tail && contents->damage->len == 0 && store->backup_corrupted &&
+        is_there(store, FILE_JOURNAL) &&
+        !backup_make(store->dir_fd, store->dir, FILE_JOURNAL, mode_for(store, FILE_JOURNAL),
+                     &contents->torn_backup, error))
+        return FALSE;
+    backup_prune(store->dir_fd, store->backups_max);
+    return TRUE;
+}
+
+/* Whether the older snapshot with the journals is the whole story although the newer is not. */
+static gboolean is_better(const Chain *previous, const Chain *chain)
+{
+    if (!previous->snapshot.exists || !previous->usable)
+        return FALSE;
+    return !chain->usable || chain_lost(previous) == 0;
+}
+
+StoreContents *store_load(Store *store, gboolean dry_run, GError **error)
+{
+    g_autoptr(Chain) chain = chain_read(store->dir_fd, store->dir, FILE_SNAPSHOT, error);
+    g_autoptr(Chain) previous = NULL;
+    g_autoptr(StoreContents) contents = NULL;
+    Chain *taken;
+    gboolean from_previous;
+
+    if (!chain)
+        return NULL;
+    if (chain_lost(chain) > 0 || (!chain->snapshot.exists && chain->snapshot.what->len > 0)) {
+        previous = chain_read(store->dir_fd, store->dir, FILE_PREVIOUS, error);
+        if (!previous)
+            return NULL;
+    }
+    from_previous = previous && is_better(previous, chain);
+    taken = from_previous ? previous : chain;
+
+    contents = make_contents(taken);
+    contents->from_previous = from_previous;
+    contents->fresh = !chain->snapshot.exists && !chain->journals[0].exists &&
+                      !chain->journals[1].exists && !from_previous;
+    add_damage(contents, &chain->snapshot,
+               from_previous ? "; " FILE_PREVIOUS " was used instead" : "", from_previous);
+    if (from_previous)
+        add_damage(contents, &previous->snapshot, "", FALSE);
+    add_damage(contents, &taken->journals[0], "", FALSE);
+    add_damage(contents, &taken->journals[1], "", FALSE);
+
+    /* a number that was given is not given again, whatever became of the record */
+    store->sequence = MAX(store->sequence, taken->sequence);
+    if (!dry_run && !make_backups(store, contents, error))
+        return NULL;
+    return g_steal_pointer(&contents);
+}

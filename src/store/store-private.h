@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "store/journal.h"
+#include "store/snapshot-text.h"
+#include "store/store.h"
+#include "store/worker.h"
+
+/*
+ * The inside of the store, for its own files: store.c (appending, failing, recovering), durable.c
+ * (calls that wait for a sync), snapshot.c (writing state.json), load.c (reading it).
+ */
+
+typedef enum StoreState {
+    STORE_NEW, /* before store_start() */
+    STORE_WORKING,
+    STORE_STUMBLED, /* a write failed, the journal is whole: the next append tries again */
+    STORE_FAILED,   /* the journal cannot be relied on: only a new snapshot and journal help */
+} StoreState;
+
+/** SnapshotKind: SNAPSHOT_ANEW takes the place of everything there is; see snapshot.c. */
+typedef enum SnapshotKind {
+    SNAPSHOT_COMPACT,
+    SNAPSHOT_ANEW,
+} SnapshotKind;
+
+typedef struct Snapshot Snapshot;
+
+struct Store {
+    char *dir;
+    int dir_fd;
+    int lock_fd;
+    gboolean backup_corrupted;
+    guint backups_max;
+    guint64 compact_bytes;
+    StoreHealthChanged health_changed;
+    StoreSnapshotFailed snapshot_failed;
+    void *data;
+    GMainContext *context;
+    Worker *syncer; /* what calls wait for */
+    Worker *writer; /* snapshots */
+
+    StoreSource source;
+    Id boot_id;
+    StoreState state;
+    GError *error;    /* why, in all states but NEW and WORKING */
+    GSource *retry;   /* nullable */
+    guint retry_msec; /* the pause before the next retry */
+
+    guint64 sequence; /* of the last record */
+    Journal *journal; /* NULL before the first start that succeeded */
+    GString *line;    /* reused for each record */
+
+    GQueue pending; /* of PendingCall, those that wait for a sync, oldest first */
+    guint64 last_ticket;
+
+    Snapshot *snapshot;        /* being written, or NULL */
+    guint64 snapshot_sequence; /* what state.json holds */
+    guint64 snapshot_bytes;    /* its size */
+    guint64 old_sequence;      /* the last record in state.journal.old */
+    gint64 compact_after_usec; /* CLOCK_MONOTONIC: no new try before */
+    guint compact_retry_msec;
+};
+
+/* ---- store.c ---- */
+
+/** store_fail: appends are refused from here on, until a snapshot anew has succeeded. */
+void store_fail(Store *store, const GError *error);
+/** store_recovered: everything is well again. */
+void store_recovered(Store *store);
+
+/* ---- durable.c ---- */
+
+/** durable_push: @done waits for the record that was just written, from @start on in the journal.
+ */
+void durable_push(Store *store, guint64 start, StoreDone done, void *data);
+/** durable_barrier: no call is told "durable" before the new journal and its name are. */
+void durable_barrier(Store *store);
+/** durable_first_sequence: the oldest record whose call still waits; G_MAXUINT64 = none. */
+guint64 durable_first_sequence(const Store *store);
+
+/* ---- snapshot.c ---- */
+
+/** snapshot_start: begins one unless one is under way. */
+void snapshot_start(Store *store, SnapshotKind kind);
+/** snapshot_go_on: a call that waited for a sync is done. */
+void snapshot_go_on(Store *store);
+/** snapshot_wanted: whether the journal is large enough and the time has come. */
+gboolean snapshot_wanted(const Store *store);
+/** snapshot_write_now: SNAPSHOT_ANEW in one go. Blocks. FALSE with @error. */
+gboolean snapshot_write_now(Store *store, GError **error);
+/** snapshot_abandon: drops the one under way and waits until the writer has nothing to do. */
+void snapshot_abandon(Store *store);

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the store does while all is well. */
+#include <glib/gstdio.h>
+#include <json-glib/json-glib.h>
+#include <string.h>
+
+#include "fixture.h"
+
+static void test_empty(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(StoreContents) contents = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fixture_open(fixture);
+    contents = store_load(fixture->store, FALSE, &error);
+    g_assert_no_error(error);
+    g_assert_true(contents->fresh);
+    g_assert_cmpuint(contents->leases->len, ==, 0);
+    g_assert_cmpuint(contents->damage->len, ==, 0);
+    g_assert_true(store_is_failed(fixture->store, NULL));
+    g_assert_false(store_append(fixture->store, NULL, 0, &error));
+    g_assert_error(error, G_FILE_ERROR, G_FILE_ERROR_FAILED);
+}
+
+static void test_append_and_load(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(GError) error = NULL;
+
+    fixture_start(fixture);
+    for (guint port = 3000; port < 3100; port++)
+        g_assert_true(fixture_grant(fixture, (guint16)port, &error));
+    for (guint port = 3000; port < 3100; port += 3)
+        g_assert_true(fixture_end(fixture, (guint16)port, &error));
+    fixture_assert_disk(fixture);
+
+    /* from the journal into a snapshot and on */
+    fixture_start(fixture);
+    g_assert_true(fixture_grant(fixture, 3000, &error));
+    fixture_assert_disk(fixture);
+    fixture_start(fixture);
+    fixture_assert_disk(fixture);
+    g_assert_cmpuint(fixture_count(fixture, ".corrupt."), ==, 0);
+}
+
+static void test_all_or_none(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(StoreContents) contents = NULL;
+    g_autoptr(Lease) one = fixture_lease(4001);
+    g_autoptr(Lease) two = fixture_lease(4002);
+    StickyPort sticky = {5, "dev", "x", 4003}, gone = {5, "dev", "y", 4004};
+    Chunk chunk = {"foo", {20000, 20009}, 7};
+    StoreOp ops[] = {
+        {.kind = STORE_PUT_LEASE, .lease = one},      {.kind = STORE_PUT_STICKY, .sticky = &sticky},
+        {.kind = STORE_PUT_STICKY, .sticky = &gone},  {.kind = STORE_PUT_LEASE, .lease = two},
+        {.kind = STORE_DROP_STICKY, .sticky = &gone}, {.kind = STORE_PUT_CHUNK, .chunk = &chunk},
+    };
+    g_autoptr(GError) error = NULL;
+
+    fixture_start(fixture);
+    g_assert_true(store_append(fixture->store, ops, G_N_ELEMENTS(ops), &error));
+    fixture_close(fixture);
+    fixture_open(fixture);
+    contents = store_load(fixture->store, TRUE, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(contents->damage->len, ==, 0);
+    fixture_take(fixture, contents);
+    g_assert_cmpint(g_tree_nnodes(fixture->leases), ==, 2);
+    g_assert_true(lease_equal(g_tree_lookup(fixture->leases, GUINT_TO_POINTER(4002)), two));
+    g_assert_cmpuint(GPOINTER_TO_UINT(g_hash_table_lookup(fixture->sticky, "5/dev/x")), ==, 4003);
+    g_assert_false(g_hash_table_contains(fixture->sticky, "5/dev/y"));
+    g_assert_cmpuint(GPOINTER_TO_UINT(g_hash_table_lookup(fixture->chunks, "foo")), ==, 20000);
+    fixture_close(fixture);
+
+    /* the same out of a snapshot */
+    fixture_start(fixture);
+    fixture_assert_disk(fixture);
+}
+
+static void test_durable(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(GError) error = NULL;
+
+    fixture_start(fixture);
+    g_assert_true(fixture_grant_durable(fixture, 5432, &error));
+    g_assert_no_error(error);
+    fixture_assert_disk(fixture);
+}
+
+static void count_done(const GError *error, void *data)
+{
+    g_assert_no_error(error);
+    ++*(guint *)data;
+}
+
+static void test_close_answers(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(Lease) lease = fixture_lease(5432);
+    StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
+    guint answered = 0;
+
+    fixture_start(fixture);
+    for (guint i = 0; i < 100; i++)
+        g_assert_true(store_append_durable(fixture->store, &op, 1, count_done, &answered, NULL));
+    g_assert_cmpuint(answered, ==, 0);
+    fixture_close(fixture);
+    g_assert_cmpuint(answered, ==, 100);
+}
+
+static void test_lock(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(GError) error = NULL;
+
+    fixture_open(fixture);
+    g_assert_null(store_open(&fixture->options, fixture->context, &error));
+    g_assert_error(error, G_FILE_ERROR, G_FILE_ERROR_AGAIN);
+    fixture_close(fixture);
+    fixture_open(fixture);
+}
+
+static void test_starts(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+
+    fixture_open(fixture);
+    g_assert_cmpuint(store_note_start(fixture->store), ==, 1);
+    g_assert_cmpuint(store_note_start(fixture->store), ==, 2);
+    fixture_close(fixture);
+    fixture_open(fixture);
+    g_assert_cmpuint(store_note_start(fixture->store), ==, 3);
+    store_note_recovered(fixture->store);
+    g_assert_cmpuint(store_note_start(fixture->store), ==, 1);
+    fixture_write(fixture, "starts", "rubbish", 7);
+    g_assert_cmpuint(store_note_start(fixture->store), ==, 1);
+    fixture_write(fixture, "starts", "99999999999999999999", 20);
+    g_assert_cmpuint(store_note_start(fixture->store), ==, 1);
+}
+
+static void test_set_aside(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(StoreContents) contents = NULL;
+    g_autoptr(GError) error = NULL;
+
+    fixture_start(fixture);
+    g_assert_true(fixture_grant(fixture, 3000, &error));
+    fixture_close(fixture);
+    fixture_open(fixture);
+    g_assert_true(store_set_aside(fixture->store, &error));
+    g_assert_no_error(error);
+    contents = store_load(fixture->store, FALSE, &error);
+    g_assert_no_error(error);
+    g_assert_true(contents->fresh);
+    g_assert_cmpuint(contents->leases->len, ==, 0);
+    g_assert_cmpuint(fixture_count(fixture, "state.json.corrupt."), ==, 1);
+    g_assert_cmpuint(fixture_count(fixture, "state.journal.corrupt."), ==, 1);
+}
+
+/* The loop goes on while the snapshot is made, and grants and ends leases all over it. */
+static void test_compact_under_load(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(GRand) rand = g_rand_new_with_seed(1);
+    guint snapshots = 0;
+    guint64 size = 0;
+
+    fixture->options.compact_bytes = 50000;
+    fixture_start(fixture);
+    for (guint i = 0; i < 20000; i++) {
+        guint16 port = (guint16)g_rand_int_range(rand, 1024, 4000);
+        g_autofree char *path = fixture_path(fixture, "state.journal");
+        g_autoptr(GError) error = NULL;
+        GStatBuf st;
+
+        if (g_tree_lookup(fixture->leases, GUINT_TO_POINTER(port)))
+            g_assert_true(fixture_end(fixture, port, &error));
+        else if (i % 500 == 0)
+            g_assert_true(fixture_grant_durable(fixture, port, &error));
+        else
+            g_assert_true(fixture_grant(fixture, port, &error));
+        if (i % 3 == 0)
+            (void)g_main_context_iteration(fixture->context, FALSE);
+        if (i % 4000 == 3999) {
+            /* at any moment what is there is the whole */
+            fixture_assert_disk(fixture);
+            fixture_start(fixture);
+        }
+        g_assert_cmpint(g_stat(path, &st), ==, 0);
+        snapshots += (guint64)st.st_size < size;
+        size = (guint64)st.st_size;
+    }
+    g_assert_cmpuint(snapshots, >, 20);
+    fixture_settle(fixture);
+    fixture_assert_disk(fixture);
+    g_assert_cmpuint(fixture->failed_told, ==, 0);
+    g_assert_cmpuint(fixture->snapshots_failed, ==, 0);
+}
+
+static void test_for_a_person(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(JsonParser) parser = json_parser_new();
+    g_autofree char *path = fixture_path(fixture, "state.json");
+    g_autoptr(GError) error = NULL;
+    JsonObject *root, *single, *lease;
+
+    fixture_start(fixture);
+    for (guint port = 3000; port < 3005; port++)
+        g_assert_true(fixture_grant(fixture, (guint16)port, &error));
+    fixture_close(fixture);
+    fixture_start(fixture);
+
+    g_assert_true(json_parser_load_from_file(parser, path, &error));
+    g_assert_no_error(error);
+    root = json_node_get_object(json_parser_get_root(parser));
+    g_assert_cmpint(json_object_get_int_member(root, "version"), ==, 1);
+    g_assert_cmpstr(json_object_get_string_member(root, "boot_id"), ==, fixture->boot_id.text);
+    g_assert_cmpuint(json_array_get_length(json_object_get_array_member(root, "allocations")), ==,
+                     5);
+    lease = json_array_get_object_element(json_object_get_array_member(root, "allocations"), 3);
+    g_assert_cmpint(json_object_get_int_member(lease, "port"), ==, 3003);
+    g_assert_cmpstr(json_object_get_string_member(lease, "service_type"), ==, "ai");
+    single = json_object_get_object_member(root, "singletonServices");
+    g_assert_cmpuint(json_object_get_size(single), ==, 1);
+    single = json_object_get_object_member(single, "ai");
+    g_assert_cmpint(json_object_get_int_member(single, "port"), ==, 3003);
+    g_assert_cmpstr(json_object_get_string_member(single, "lease"), ==,
+                    json_object_get_string_member(lease, "lease"));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/store/empty", test_empty);
+    g_test_add_func("/store/append-and-load", test_append_and_load);
+    g_test_add_func("/store/all-or-none", test_all_or_none);
+    g_test_add_func("/store/durable", test_durable);
+    g_test_add_func("/store/close-answers", test_close_answers);
+    g_test_add_func("/store/lock", test_lock);
+    g_test_add_func("/store/starts", test_starts);
+    g_test_add_func("/store/set-aside", test_set_aside);
+    g_test_add_func("/store/compact-under-load", test_compact_under_load);
+    g_test_add_func("/store/for-a-person", test_for_a_person);
+    return g_test_run();
+}
