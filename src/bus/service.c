@@ -57,6 +57,8 @@ static gboolean work(void *data)
     gboolean more = bulk_work(service->context.bulk);
 
     more |= outbox_work(service->context.outbox);
+    if (service->options.active)
+        service->options.active(service->options.data);
     if (service->leaving != LEAVING_QUEUE)
         return more;
     if (!more && is_flushed(service))
