@@ -76,6 +76,8 @@ static void retry_later(Broker *broker, int error)
     broker->retry = deadline_add(broker->context->deadlines,
                                  g_get_monotonic_time() + broker->backoff_usec, on_retry, broker);
     broker->backoff_usec = MIN(broker->backoff_usec * 2, BACKOFF_MAX_USEC);
+    if (broker->listener->lost)
+        broker->listener->lost(broker->data);
 }
 
 static void finish_release(Broker *broker)
@@ -89,7 +91,6 @@ static void finish_release(Broker *broker)
 static void on_closed(int error, void *data)
 {
     Broker *broker = data;
-    gboolean was_named = broker->connection.named;
 
     disconnect(broker);
     if (broker->releasing) {
@@ -97,8 +98,6 @@ static void on_closed(int error, void *data)
         return;
     }
     retry_later(broker, error);
-    if (was_named && broker->listener->lost)
-        broker->listener->lost(broker->data);
 }
 
 /* ---- messages ---- */

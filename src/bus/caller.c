@@ -72,13 +72,16 @@ gboolean caller_is_needed(const Caller *caller)
 Call *call_new(Connection *connection, sd_bus_message *m, sd_bus_error *error)
 {
     Caller *caller = connection->current;
+    guint max =
+        manager_configuration(connection->context->manager)->limit_pending_requests_per_connection;
     Call *call = NULL;
 
     g_assert(caller);
-    if (caller->calls.length >= CALLER_PENDING_MAX) {
+    if (caller->calls.length >= max) {
         (void)bus_error_set(error, OUTCOME_QUOTA_EXCEEDED,
-                            "%d requests of this connection wait for their answer already",
-                            CALLER_PENDING_MAX);
+                            "%u requests of this connection wait for their answer already, as many "
+                            "as limits.pending_requests_per_connection allows",
+                            caller->calls.length);
         return NULL;
     }
     call = g_new0(Call, 1);

@@ -7,9 +7,6 @@
 
 #include "bus/connection.h"
 
-/** Requests of one connection that may wait for their answer at a time. */
-#define CALLER_PENDING_MAX 64
-
 /** Caller: who is on the other side, as the broker or the kernel says, never as he says himself. */
 struct Caller {
     Connection *connection; /* borrowed */

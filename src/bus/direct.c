@@ -22,10 +22,6 @@
 #define ACCEPT_TURN_MAX 16
 #define ACCEPT_PAUSE_USEC G_TIME_SPAN_SECOND
 #define HANDSHAKE_USEC (10 * G_TIME_SPAN_SECOND)
-/* The part of all connections that one user may have, unless he is an administrator. */
-#define USER_SHARE 4
-#define USER_MIN 8
-
 /* No further call is taken while an answer waits to be read, so that only signals can pile up. */
 static const BusLinkLimits limits = {
     .pause_reading = 0,
@@ -190,13 +186,12 @@ static int client_new(Direct *direct, int fd, const struct ucred *peer, int pidf
 
 static gboolean has_room(const Direct *direct, uid_t uid)
 {
-    guint max = manager_configuration(direct->context->manager)->limit_direct_connections;
-    guint share = MAX(max / USER_SHARE, USER_MIN);
+    const Configuration *config = manager_configuration(direct->context->manager);
     guint mine = GPOINTER_TO_UINT(g_hash_table_lookup(direct->by_uid, GUINT_TO_POINTER(uid)));
 
-    if (direct->clients.length >= max)
+    if (direct->clients.length >= config->limit_direct_connections)
         return FALSE;
-    return uid == 0 || uid == geteuid() || mine < share;
+    return uid == 0 || uid == geteuid() || mine < config->limit_direct_connections_per_user;
 }
 
 static void greet(Direct *direct, int fd)
