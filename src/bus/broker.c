@@ -290,3 +290,8 @@ gboolean broker_is_quiet(const Broker *broker)
     (void)sd_bus_get_n_queued_write(broker->connection.bus, &out);
     return in == 0 && out == 0 && callers_waiting(broker->callers) == 0;
 }
+
+sd_bus *broker_bus(Broker *broker)
+{
+    return broker->connection.named ? broker->connection.bus : NULL;
+}
