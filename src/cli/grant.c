@@ -7,6 +7,9 @@
 #include "cli/output.h"
 #include "util/fd.h"
 
+/* How long signals may be behind the answer that they belong to. */
+#define SIGNALS_MSEC 200
+
 #define CONFLICTS "member='PortConflict'"
 
 void grant_clear(Grant *grant)
@@ -81,6 +84,7 @@ GVariantDict *grant_options(const Arguments *args)
 typedef struct Progress {
     const char *service_type; /* borrowed */
     GHashTable *told;         /* set of ports, as pointers */
+    GVariant *conflicts;      /* aq, borrowed: all there were; NULL until the answer says */
 } Progress;
 
 static void tell_conflict(Progress *progress, guint16 port, GVariant *details)
@@ -119,12 +123,31 @@ static void on_signal(const char *member, GVariant *args, void *data)
         tell_conflict(progress, port, details);
 }
 
-static void tell_rest(Progress *progress, GVariant *details)
+static gboolean all_told(void *data)
+{
+    const Progress *progress = data;
+
+    for (gsize i = 0; i < g_variant_n_children(progress->conflicts); i++) {
+        guint16 port;
+
+        g_variant_get_child(progress->conflicts, i, "q", &port);
+        if (!g_hash_table_contains(progress->told, GUINT_TO_POINTER(port)))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* The answer overtakes the signals of the same moment, and only they name the holders. */
+static void tell_rest(Client *client, Progress *progress, GVariant *details)
 {
     g_autoptr(GVariant) conflicts =
         g_variant_lookup_value(details, "conflicts", G_VARIANT_TYPE("aq"));
 
-    for (gsize i = 0; conflicts && i < g_variant_n_children(conflicts); i++) {
+    if (!conflicts)
+        return;
+    progress->conflicts = conflicts;
+    client_wait(client, SIGNALS_MSEC, all_told, progress);
+    for (gsize i = 0; i < g_variant_n_children(conflicts); i++) {
         guint16 port;
 
         g_variant_get_child(conflicts, i, "q", &port);
@@ -202,15 +225,18 @@ gboolean grant_request(Client *client, const Arguments *args, GrantKind kind, GV
     watching = !arguments_has(args, OPTION_QUIET) && client_add_match(client, CONFLICTS, NULL);
     client_set_signal_handler(client, watching ? on_signal : NULL, &progress);
     reply = call(client, args, kind, dict, fds, error);
-    client_set_signal_handler(client, NULL, NULL);
-    if (!reply)
+    if (!reply) {
+        client_set_signal_handler(client, NULL, NULL);
         return FALSE;
+    }
     if (!read_reply(reply, kind, fds, &grant)) {
+        client_set_signal_handler(client, NULL, NULL);
         g_set_error(error, CLI_ERROR, EXIT_STATUS_FAILED, _("the daemon granted nothing"));
         return FALSE;
     }
-    if (!arguments_has(args, OPTION_QUIET))
-        tell_rest(&progress, grant.details);
+    if (watching)
+        tell_rest(client, &progress, grant.details);
+    client_set_signal_handler(client, NULL, NULL);
     *ret_grant = grant;
     grant = (Grant)GRANT_INIT;
     return TRUE;
