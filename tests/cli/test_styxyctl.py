@@ -79,6 +79,17 @@ class Grants(Case):
                 self.assertIn(f"user {user}", line)
             self.assertEqual(self.world.ok("allocate", "dev", "--quiet"), "3003\n")
 
+    def test_retries_are_told_meanwhile(self):
+        """While the daemon waits for a port to become free, we say so; and it may become free."""
+        with Occupant(3005):
+            process = self.world.start("allocate", "dev", "--port=3005", "--strict", "--retries=8")
+            self.addCleanup(process.communicate)
+            self.addCleanup(process.kill)
+            Lines(process.stderr).until("port 3005 is in use by user")
+            self.assertIsNone(process.poll())
+        self.assertEqual(process.wait(DEADLINE), OK)
+        self.assertEqual(process.stdout.read(), b"3005\n")
+
     def test_strict(self):
         with Occupant(3005):
             done = self.world.ctl("allocate", "dev", "--port=3005", "--strict", "--quiet")
