@@ -84,8 +84,8 @@ class ActivationTest(nspawn.MachineTest):
     def setUp(self):
         self.machine.run("rm", "-rf", "/etc/styxy", "/etc/systemd/system/styxyd.service.d")
         self.machine.run("systemctl", "daemon-reload")
-        self.stop()
-        self.machine.run("systemctl", "reset-failed", check=False)
+        self.machine.run("systemctl", "stop", UNIT)
+        self.machine.run("systemctl", "reset-failed")
         self.machine.run("sh", "-c", "rm -rf /var/lib/styxy/*")
         self.machine.run("systemctl", "start", "styxyd.socket")
 
@@ -317,7 +317,7 @@ class ActivationTest(nspawn.MachineTest):
         for uid in (0, ALICE):
             done = self.machine.run(*own, uid=uid, check=False)
             self.assertNotEqual(done.returncode, 0)
-            self.assertIn("denied", (done.stdout + done.stderr).lower() + " access denied"[:0])
+            self.assertIn("denied", done.stderr.lower())
         self.machine.run("systemctl", "start", UNIT)
 
         def member(interface, path, method, *arguments, uid=ALICE):
