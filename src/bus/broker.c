@@ -143,6 +143,12 @@ static int on_name(sd_bus_message *m, void *userdata, sd_bus_error *error)
     guint32 code = 0;
 
     broker->request = sd_bus_slot_unref(broker->request);
+    if (sd_bus_message_is_method_error(m, SD_BUS_ERROR_NO_REPLY) ||
+        sd_bus_message_is_method_error(m, SD_BUS_ERROR_TIMEOUT)) {
+        /* Not the broker's word: sd-bus says so when the connection ends or hangs. */
+        bus_link_fail(broker->connection.link, -ENOTCONN);
+        return 1;
+    }
     if (sd_bus_message_is_method_error(m, NULL)) {
         fail(broker, sd_bus_message_get_error(m)->message);
         return 1;
@@ -283,4 +289,9 @@ gboolean broker_is_quiet(const Broker *broker)
     (void)sd_bus_get_n_queued_read(broker->connection.bus, &in);
     (void)sd_bus_get_n_queued_write(broker->connection.bus, &out);
     return in == 0 && out == 0 && callers_waiting(broker->callers) == 0;
+}
+
+sd_bus *broker_bus(Broker *broker)
+{
+    return broker->connection.named ? broker->connection.bus : NULL;
 }

@@ -334,16 +334,12 @@ static const sd_bus_vtable vtable[] = {
 int driver_check_destination(sd_bus_message *m, sd_bus_error *error)
 {
     const char *destination = sd_bus_message_get_destination(m);
-    const char *path = sd_bus_message_get_path(m);
-    gboolean to_driver = destination && strcmp(destination, DRIVER_NAME) == 0;
 
-    if (destination && !to_driver && !g_strv_contains(our_names, destination))
-        return sd_bus_error_setf(error, SD_BUS_ERROR_SERVICE_UNKNOWN,
-                                 "The name %s was not provided by any .service files", destination);
-    /* sd-bus looks at paths only: what is the broker's is not to be had under our name. */
-    if (destination && !to_driver && g_strcmp0(path, DRIVER_PATH) == 0)
-        return sd_bus_error_setf(error, SD_BUS_ERROR_UNKNOWN_OBJECT, "Unknown object '%s'.", path);
-    return 0;
+    if (!destination || strcmp(destination, DRIVER_NAME) == 0 ||
+        g_strv_contains(our_names, destination))
+        return 0;
+    return sd_bus_error_setf(error, SD_BUS_ERROR_SERVICE_UNKNOWN,
+                             "The name %s was not provided by any .service files", destination);
 }
 
 Driver *driver_new(Connection *connection, const char *unique_name, const char *server_id,

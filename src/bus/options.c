@@ -383,14 +383,8 @@ static gboolean check_supported(const AllocateArguments *arguments, GError **err
         const char *what;
         gboolean asked;
     } unsupported[] = {
-        {"Option 'hold': 'soft'", request->hold == HOLD_SOFT},
-        {"Option 'ttl_ms'", request->ttl_msec != 0},
-        {"Option 'pid'", arguments->pid != 0},
-        {"Option 'pidfd'", arguments->pidfd >= 0},
-        {"Option 'lifetime': 'process'", request->lifetime == LIFETIME_PROCESS},
         {"Option 'health_url'", request->health_url != NULL},
         {"Option 'health_timeout_ms'", request->health_timeout_msec != 0},
-        {"Option 'on_unhealthy'", request->on_unhealthy != ON_UNHEALTHY_RELEASE},
     };
 
     for (size_t i = 0; i < G_N_ELEMENTS(unsupported); i++)
@@ -415,6 +409,9 @@ static gboolean check_combination(const AllocateArguments *arguments, GError **e
         return refuse(error, "Option 'lifetime': 'process' needs option 'pid' or 'pidfd'");
     if (request->health_timeout_msec != 0 && !request->health_url)
         return refuse(error, "Option 'health_timeout_ms' needs option 'health_url'");
+    if (request->hold == HOLD_SOFT && request->protocol == PROTOCOL_UDP)
+        return refuse(error, "Option 'hold': 'soft' is for tcp; a held udp socket would take the "
+                             "datagrams of its service");
     return check_supported(arguments, error);
 }
 

@@ -9,6 +9,7 @@
 #include "bus/errors.h"
 #include "bus/options.h"
 #include "bus/sd-bus-auto.h"
+#include "bus/watched.h"
 
 #define PRIVILEGED_PORTS_END 1024
 
@@ -27,6 +28,8 @@ static int append_details(sd_bus_message *reply, const AllocateResult *result)
         r = encode_entry_bool(reply, "reused", result->reused);
     if (r >= 0)
         r = encode_entry_string(reply, "protocol", protocol_to_string(first->protocol));
+    if (r >= 0 && result->hold_refused)
+        r = encode_entry_string(reply, "hold", hold_to_string(HOLD_NONE));
     return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
@@ -153,6 +156,11 @@ static gboolean check_form(const Connection *connection, Form form,
                             "Option 'protocol': one socket cannot be both 'tcp' and 'udp'");
         return FALSE;
     }
+    if (form == FORM_SOCKET && request->hold == HOLD_SOFT) {
+        g_set_error_literal(error, OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
+                            "Option 'hold': the socket that is handed over holds the port already");
+        return FALSE;
+    }
     if (form == FORM_SOCKET && sd_bus_can_send(connection->bus, SD_BUS_TYPE_UNIX_FD) <= 0) {
         g_set_error_literal(error, OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
                             "this connection cannot carry file descriptors");
@@ -175,11 +183,17 @@ static void start(Call *call, AllocateArguments *arguments, Form form, gboolean 
         [FORM_BLOCK] = allocate_block_done,
     };
     LeaseRequest *request = &arguments->request;
+    g_autofree char *unit = NULL;
+    g_autoptr(GError) error = NULL;
     ManagerJob *job = NULL;
 
+    if (!watched_resolve(call->caller, arguments, &request->process, &unit, &error)) {
+        call_refuse(call, error);
+        return;
+    }
     request->uid = call->caller->uid;
     request->privileged = privileged;
-    request->unit = caller_unit(call->caller);
+    request->unit = request->process.pid > 0 ? unit : caller_unit(call->caller);
     if (request->lifetime == LIFETIME_CLIENT)
         request->client = call->caller->name;
     job = manager_allocate(call->context->manager, request, &arguments->options, done[form], call);

@@ -215,7 +215,12 @@ ExitStatus verb_reload(const Arguments *args, GError **error)
     g_autoptr(GVariant) reply =
         client ? client_call(client, "Reload", NULL, CLIENT_CALL_SLOW, NULL, error) : NULL;
 
-    return reply ? EXIT_STATUS_OK : EXIT_STATUS_FAILED;
+    if (reply)
+        return EXIT_STATUS_OK;
+    /* what is not valid is a file here, not the command line */
+    if (error && *error && (*error)->code == EXIT_STATUS_USAGE)
+        (*error)->code = EXIT_STATUS_FAILED;
+    return EXIT_STATUS_FAILED;
 }
 
 static GVariant *call_with_dry_run(const Arguments *args, const char *method, GError **error)

@@ -236,6 +236,8 @@ void manager_tell_granted(Manager *manager, const GArray *changes, guint attempt
     for (guint i = 0; i < changes->len; i++) {
         Lease *lease = g_array_index(changes, Change, i).lease;
 
+        if (!lease->in_registry) /* the answer could not be sent, and it was given back */
+            continue;
         expiry_arm(manager, lease);
         health_watch(manager->health, lease);
         MANAGER_TELL(manager, allocated, lease, attempts, conflicts);

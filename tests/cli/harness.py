@@ -92,6 +92,8 @@ class Occupant:
     def __init__(self, port, kind=socket.SOCK_STREAM):
         self.socket = socket.socket(socket.AF_INET6, kind)
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # else what a test before left in TIME_WAIT would be in the way
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(("::", port))
         if kind == socket.SOCK_STREAM:
             self.socket.listen(5)
@@ -135,7 +137,7 @@ class World:
             self.daemon = subprocess.Popen(
                 [STYXYD, f"--address={self.bus_address}", f"--config={self.config}",
                  f"--state-dir={self.folder}/state", f"--runtime-dir={self.runtime}"],
-                env={**self.environment, "NOTIFY_SOCKET": path}, stderr=self.log,
+                env={**self.environment, "NOTIFY_SOCKET": path, "STYXY_IDLE_MSEC": "0"}, stderr=self.log,
                 preexec_fn=die_with_parent)
             deadline = time.monotonic() + DEADLINE
             while True:

@@ -33,6 +33,14 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.addCleanup(self.world.release_all)
 
+    def run(self, result=None):
+        """Shows what the daemon said where a test failed."""
+        before = len(result.failures) + len(result.errors)
+        start = len(self.world.read_log())
+        super().run(result)
+        if len(result.failures) + len(result.errors) > before:
+            print(self.world.read_log()[start:], file=sys.stderr)
+
     def refused(self, status, says, *words, **more):
         """It ends with STATUS and one line that holds SAYS on stderr, and prints nothing."""
         done = self.world.ctl(*words, **more)
@@ -270,6 +278,7 @@ class Daemon(Case):
 
     def test_reload(self):
         good = self.world.config.read_text(encoding="utf-8")
+        self.addCleanup(self.world.ok, "reload")
         self.addCleanup(self.world.config.write_text, good, encoding="utf-8")
         self.world.config.write_text("{", encoding="utf-8")
         self.refused(FAILED, "config.json", "reload")
@@ -447,15 +456,15 @@ class Run(Case):
                   "assert s.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1\n"
                   "assert s.getsockname()[1] == int(os.environ['PORT']) == int(sys.argv[1])\n"
                   "assert os.get_blocking(3)\n"
-                  "print('up', flush=True)\n"
+                  "print(os.environ['PORT'], flush=True)\n"
                   "s.accept()[0].sendall(b'served')\n")
         process, lines = self.start("dev", "--socket", "--", sys.executable, "-c", script, "{port}")
-        self.assertEqual(lines.next(), "up")
-        with socket.create_connection(("127.0.0.1", 3000), DEADLINE) as client:
+        port = int(lines.next())
+        with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
             self.assertEqual(client.makefile("rb").read(), b"served")
         self.assertEqual(process.wait(DEADLINE), 0)
         # nobody but the command had the socket
-        with Occupant(3000):
+        with Occupant(port):
             pass
 
     def test_socket_udp(self):
@@ -613,14 +622,18 @@ class OnTerminal(Case):
     def test_interrupt(self):
         """Ctrl-C goes to the command once, and the status says so."""
         script = ("import signal\n"
-                  "signal.signal(2, lambda n, f: print('got', n, flush=True))\n"
-                  "print('up', flush=True)\nsignal.pause()\nprint('end', flush=True)\n"
-                  "signal.signal(2, signal.SIG_DFL)\nsignal.pause()\n")
+                  "signal.signal(2, signal.SIG_DFL)\n"
+                  "signal.pthread_sigmask(signal.SIG_BLOCK, {2})\n"
+                  "print('up', flush=True)\n"
+                  "print('got', int(signal.sigwait({2})), flush=True)\n"
+                  "print('more', signal.sigtimedwait({2}, 0.2), 'end', flush=True)\n"
+                  "signal.pthread_sigmask(signal.SIG_UNBLOCK, {2})\n"
+                  "while True: signal.pause()\n")
         terminal = Terminal(self.world.command("run", "dev", "--", sys.executable, "-c", script),
                             self.world.environment)
         terminal.expect("up")
         terminal.send("\x03")
-        self.assertEqual(terminal.expect("end").count("got 2"), 1)
+        self.assertIn("got 2\r\nmore None end", terminal.expect("end"))
         terminal.send("\x03")
         self.assertEqual(terminal.finish()[1], 130)
         self.assertEqual(self.world.json("list"), [])

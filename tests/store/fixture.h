@@ -16,7 +16,7 @@ typedef struct Fixture {
     Store *store;
 
     GTree *leases;      /* port -> Lease, owned; one protocol only */
-    GHashTable *sticky; /* "uid/type/instance" -> port */
+    GHashTable *sticky; /* "uid/type/instance" -> StickyPort and more */
     GHashTable *chunks; /* type -> first port; always ten ports, uid 7 */
     StoreSource source;
     Id boot_id;
@@ -48,6 +48,9 @@ gboolean fixture_grant(Fixture *fixture, guint16 port, GError **error);
 gboolean fixture_end(Fixture *fixture, guint16 port, GError **error);
 /** fixture_grant_durable: waits until the call is answered. */
 gboolean fixture_grant_durable(Fixture *fixture, guint16 port, GError **error);
+
+/** fixture_sticky: the remembered port, 0 = none. */
+guint16 fixture_sticky(Fixture *fixture, uid_t uid, const char *service_type, const char *instance);
 
 /** fixture_settle: turns the loop until the store is idle and well. */
 void fixture_settle(Fixture *fixture);
