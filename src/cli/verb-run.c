@@ -297,9 +297,9 @@ static gboolean open_signals(Run *run, GError **error)
 }
 
 /*
- * The daemon's socket does not block and, on TCP, does not listen yet; systemd passes them otherwise.
- * SO_REUSEADDR as there: without it the connections of this service, in TIME_WAIT, would keep the
- * next one from the port (socket(7)).
+ * The daemon's socket does not block and, on TCP, does not listen yet; systemd passes them
+ * otherwise. SO_REUSEADDR as there: without it the connections of this service, in TIME_WAIT, would
+ * keep the next one from the port (socket(7)).
  */
 static gboolean prepare_socket(Run *run, GError **error)
 {
