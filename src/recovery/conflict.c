@@ -10,12 +10,12 @@
  */
 #include "recovery/manager-private.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <sys/socket.h>
 
 #include "probe/bind-probe.h"
 #include "recovery/events.h"
+#include "recovery/holders.h"
 #include "recovery/metrics.h"
 #include "util/fd.h"
 
@@ -23,8 +23,6 @@
  */
 #define PROBES_PER_TURN 256
 #define BACKOFF_MAX_MSEC 60000
-/* Ports named in the message of a refusal; the caller has all of them in the details. */
-#define PORTS_IN_MESSAGE 10
 
 struct ManagerJob {
     Manager *manager;     /* borrowed: the manager cancels its jobs before it goes */
@@ -103,41 +101,19 @@ static void job_free(ManagerJob *job)
 
 /* ---- telling -------------------------------------------------------------------------------- */
 
-static SocketTable *picture_of(const GArray *conflicts)
-{
-    PortRange range = {G_MAXUINT16, 1};
-
-    for (guint i = 0; i < conflicts->len; i++) {
-        guint16 port = g_array_index(conflicts, ConflictInfo, i).port;
-
-        range.first = MIN(range.first, port);
-        range.last = MAX(range.last, port);
-    }
-    /* Who holds it is a courtesy: without an answer the conflict is told all the same. */
-    return socket_table_dump(range, PROTOCOL_BOTH, NULL);
-}
-
-static const SocketEntry *find_holder(const SocketTable *table, const ConflictInfo *conflict)
-{
-    const SocketEntry *entry = NULL;
-
-    if (table && conflict->protocol & PROTOCOL_TCP)
-        entry = socket_table_find(table, conflict->port, PROTOCOL_TCP);
-    if (table && !entry && conflict->protocol & PROTOCOL_UDP)
-        entry = socket_table_find(table, conflict->port, PROTOCOL_UDP);
-    return entry;
-}
-
 static void tell_conflicts(ManagerJob *job)
 {
+    g_autoptr(GArray) ports = g_array_new(FALSE, FALSE, sizeof(guint16));
     g_autoptr(SocketTable) table = NULL;
 
     if (job->untold->len == 0)
         return;
-    table = picture_of(job->untold);
+    for (guint i = 0; i < job->untold->len; i++)
+        g_array_append_val(ports, g_array_index(job->untold, ConflictInfo, i).port);
+    table = holders_picture(ports);
     for (guint i = 0; i < job->untold->len; i++) {
         ConflictInfo info = g_array_index(job->untold, ConflictInfo, i);
-        const SocketEntry *holder = find_holder(table, &info);
+        const SocketEntry *holder = holders_find(table, info.port, info.protocol);
         g_autofree char *address = holder ? socket_entry_address(holder) : NULL;
         g_autofree char *unit = holder ? socket_entry_unit(holder) : NULL;
 
@@ -196,57 +172,34 @@ static void finish_error(ManagerJob *job, Outcome outcome, GError *error)
     finish(job, outcome, owned, NULL, FALSE);
 }
 
-static char *name_ports(const GArray *ports)
-{
-    GString *text = g_string_new(NULL);
-
-    for (guint i = 0; i < ports->len && i < PORTS_IN_MESSAGE; i++)
-        g_string_append_printf(text, "%s%u", i > 0 ? ", " : "", g_array_index(ports, guint16, i));
-    if (ports->len > PORTS_IN_MESSAGE)
-        g_string_append_printf(text, " and %u more", ports->len - PORTS_IN_MESSAGE);
-    return g_string_free(text, FALSE);
-}
-
-static char *describe_holder(guint16 port, Protocol protocol)
-{
-    g_autoptr(SocketTable) table = socket_table_dump((PortRange){port, port}, protocol, NULL);
-    const SocketEntry *holder =
-        find_holder(table, &(ConflictInfo){.port = port, .protocol = protocol});
-    g_autofree char *address = holder ? socket_entry_address(holder) : NULL;
-    g_autofree char *unit = holder ? socket_entry_unit(holder) : NULL;
-
-    if (!holder)
-        return g_strdup("a process that the kernel does not name");
-    return g_strdup_printf("uid %u%s%s on address %s", holder->uid, unit ? ", unit " : "",
-                           unit ? unit : "", address);
-}
-
 static void finish_exhausted(ManagerJob *job)
 {
     const GArray *conflicts = reservation_conflicts(job->reservation);
     guint attempts = reservation_attempts(job->reservation);
     PortRange range = reservation_range(job->reservation);
-    g_autofree char *ports = name_ports(conflicts);
+    Protocol protocol = reservation_protocol(job->reservation);
+    g_autofree char *held = conflicts->len > 0 ? holders_list(conflicts, protocol) : NULL;
+    const char *rest = job->manager->config->conflict_enabled
+                           ? "all others are leased"
+                           : "others are not tried without recovery.port_conflict";
 
-    if (job->request.strict) {
-        g_autofree char *holder =
-            describe_holder(job->request.port, reservation_protocol(job->reservation));
-
+    if (job->request.strict)
         finish_error(job, OUTCOME_PORT_IN_USE,
                      g_error_new(OUTCOME_ERROR, OUTCOME_PORT_IN_USE,
-                                 "port %u is in use by %s (%u attempts); without 'strict' another "
-                                 "port is granted",
-                                 job->request.port, holder, attempts));
-        return;
-    }
-    finish_error(job, OUTCOME_NO_PORT_AVAILABLE,
-                 g_error_new(OUTCOME_ERROR, OUTCOME_NO_PORT_AVAILABLE,
-                             "no port in %u-%u is free for service type %s: %s%s, all others are "
-                             "leased (%u attempts); release leases, or ask for another range",
-                             range.first, range.last, job->request.service_type,
-                             conflicts->len > 0 ? "in use by other programs are "
-                                                : "none is in use by other programs",
-                             ports, attempts));
+                                 "%s is in use: %s (%u attempts); without 'strict' another port is "
+                                 "granted",
+                                 job->request.count > 1 ? "a port of the block" : "the port",
+                                 held ? held : "another request is just being granted it",
+                                 attempts));
+    else
+        finish_error(
+            job, OUTCOME_NO_PORT_AVAILABLE,
+            g_error_new(OUTCOME_ERROR, OUTCOME_NO_PORT_AVAILABLE,
+                        "no port in %u-%u is free for service type %s: %s%s, %s (%u "
+                        "attempts); release leases, or ask for another range",
+                        range.first, range.last, job->request.service_type,
+                        held ? "in use by other programs are " : "none is in use by other programs",
+                        held ? held : "", rest, attempts));
 }
 
 /* ---- the grant ------------------------------------------------------------------------------- */
@@ -370,8 +323,8 @@ static gboolean wants_hold(ManagerJob *job)
 }
 
 /*
- * A port below net.ipv4.ip_unprivileged_port_start that the daemon may not bind: whether anybody has
- * it is in the socket table all the same.
+ * A port below net.ipv4.ip_unprivileged_port_start that the daemon may not bind: whether anybody
+ * has it is in the socket table all the same.
  */
 static ProbeResult look_up_privileged(guint16 port, Protocol protocol)
 {
@@ -379,8 +332,7 @@ static ProbeResult look_up_privileged(guint16 port, Protocol protocol)
 
     if (!table)
         return PROBE_UNKNOWN;
-    return find_holder(table, &(ConflictInfo){.port = port, .protocol = protocol}) ? PROBE_BUSY
-                                                                                   : PROBE_FREE;
+    return holders_find(table, port, protocol) ? PROBE_BUSY : PROBE_FREE;
 }
 
 static ProbeResult probe(ManagerJob *job, guint16 port, Protocol protocol, int *ret_error)
@@ -550,6 +502,46 @@ static void park(ManagerJob *job)
     job->is_parked = TRUE;
 }
 
+/* What the service type's protocol makes impossible where the request itself names none. */
+static const char *misfit(const ManagerJob *job)
+{
+    Protocol protocol = reservation_protocol(job->reservation);
+
+    if (job->options.want_socket && protocol == PROTOCOL_BOTH)
+        return "one socket cannot be both 'tcp' and 'udp', as this service type is: give option "
+               "'protocol'";
+    if (job->request.hold == HOLD_SOFT && !(protocol & PROTOCOL_TCP))
+        return "Option 'hold': 'soft' is for tcp, and this service type is udp";
+    return NULL;
+}
+
+/*
+ * The same lease once more, and its socket: the one handed out first is with its owner, or closed,
+ * and then there is another. A holder of ours has SO_REUSEADDR, so it takes that to bind beside it.
+ */
+static void finish_reused(ManagerJob *job, Lease *lease)
+{
+    g_autoptr(GPtrArray) leases = lease_array_new();
+    int type = lease->protocol == PROTOCOL_UDP ? SOCK_DGRAM : SOCK_STREAM;
+    int fd;
+
+    g_ptr_array_add(leases, lease_ref(lease));
+    if (job->options.want_socket) {
+        fd = bind_socket(lease->port, type, lease->address,
+                         hold_table_holds(job->manager->holds, lease));
+        if (fd < 0) {
+            finish_error(job, OUTCOME_PORT_IN_USE,
+                         g_error_new(OUTCOME_ERROR, OUTCOME_PORT_IN_USE,
+                                     "lease %s of port %u lives already, and its port cannot be "
+                                     "bound once more: %s",
+                                     lease->id.text, lease->port, g_strerror(-fd)));
+            return;
+        }
+        g_array_append_val(job->held, fd);
+    }
+    finish(job, OUTCOME_OK, NULL, leases, TRUE);
+}
+
 static void begin(ManagerJob *job)
 {
     Manager *manager = job->manager;
@@ -564,10 +556,11 @@ static void begin(ManagerJob *job)
     } else if (outcome != OUTCOME_OK) {
         finish_error(job, outcome, g_steal_pointer(&error));
     } else if (reused) {
-        g_autoptr(GPtrArray) leases = lease_array_new();
-
-        g_ptr_array_add(leases, reused);
-        finish(job, OUTCOME_OK, NULL, leases, TRUE);
+        finish_reused(job, reused);
+        (void)lease_unref(reused);
+    } else if (misfit(job)) {
+        finish_error(job, OUTCOME_INVALID_ARGUMENT,
+                     g_error_new_literal(OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT, misfit(job)));
     } else {
         search(job);
     }
