@@ -53,6 +53,7 @@ static void disconnect(Broker *broker)
     if (!connection->bus)
         return;
     outbox_set_broker(broker->context->outbox, NULL);
+    broker->context->broker_bus = NULL;
     connection->named = FALSE;
     broker->request = sd_bus_slot_unref(broker->request);
     broker->callers = callers_free(broker->callers);
@@ -164,6 +165,7 @@ static int on_name(sd_bus_message *m, void *userdata, sd_bus_error *error)
     broker->backoff_usec = BACKOFF_FIRST_USEC;
     broker->connection.named = TRUE;
     outbox_set_broker(broker->context->outbox, &broker->connection);
+    broker->context->broker_bus = broker->connection.bus;
     broker->listener->named(broker->data);
     return 1;
 }
@@ -289,9 +291,4 @@ gboolean broker_is_quiet(const Broker *broker)
     (void)sd_bus_get_n_queued_read(broker->connection.bus, &in);
     (void)sd_bus_get_n_queued_write(broker->connection.bus, &out);
     return in == 0 && out == 0 && callers_waiting(broker->callers) == 0;
-}
-
-sd_bus *broker_bus(Broker *broker)
-{
-    return broker->connection.named ? broker->connection.bus : NULL;
 }

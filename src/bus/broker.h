@@ -43,6 +43,3 @@ void broker_release(Broker *broker, void (*done)(void *data), void *data);
 
 /** broker_is_quiet: nothing stands by, nothing is on its way in or out. */
 gboolean broker_is_quiet(const Broker *broker);
-
-/** broker_bus: (transfer none): the connection for calls to others; NULL while there is none. */
-sd_bus *broker_bus(Broker *broker);

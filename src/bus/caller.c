@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "bus/caller.h"
 
+#include "bus/authority.h"
 #include "bus/bulk.h"
 #include "bus/errors.h"
 #include "bus/sd-bus-auto.h"
@@ -26,6 +27,13 @@ void caller_init(Caller *caller, Connection *connection, const char *name, uid_t
 static void forsake(Call *call)
 {
     g_queue_unlink(&call->caller->calls, &call->node);
+    if (call->asking) {
+        authority_forget(call);
+        call->context->n_calls--;
+        call->caller = NULL;
+        (void)call_free(call);
+        return;
+    }
     call->caller = NULL;
     call->context->n_calls--;
     call->context = NULL; /* may go before the call does */

@@ -124,9 +124,7 @@ gboolean bus_service_listen(BusService *service, int fd, GError **error)
 /* The service manager is on the same bus as we are: the system's, or the user's. */
 static sd_bus *systemd_bus(void *data)
 {
-    BusService *service = data;
-
-    return service->broker ? broker_bus(service->broker) : NULL;
+    return ((BusService *)data)->context.broker_bus;
 }
 
 /* ---- the end ---- */

@@ -293,6 +293,21 @@ GVariant *client_call(Client *client, const char *method, GVariant *parameters,
     return g_steal_pointer(&reply);
 }
 
+void client_wait(Client *client, guint limit_msec, gboolean (*done)(void *data), void *data)
+{
+    gint64 until_usec = g_get_monotonic_time() + (gint64)limit_msec * 1000;
+
+    while (!done(data)) {
+        gint64 left_usec = until_usec - g_get_monotonic_time();
+        int r = sd_bus_process(client->bus, NULL);
+
+        if (r > 0)
+            continue;
+        if (r < 0 || left_usec <= 0 || sd_bus_wait(client->bus, (guint64)left_usec) < 0)
+            return;
+    }
+}
+
 GVariant *client_properties(Client *client, GError **error)
 {
     g_autoptr(GVariant) reply =

@@ -105,10 +105,10 @@ void event_conflict(const ConflictInfo *conflict)
         event_add_number(&fields, "STYXY_HOLDER_UID", conflict->uid);
     event_add_number(&fields, "ERRNO", (guint64)conflict->error);
     log_write(LOG_INFO, MESSAGE_PORT_CONFLICT, fields.field, fields.n,
-              "port %u/%s is held by %s%s, trying another for service type %s", conflict->port,
-              protocol_to_string(conflict->protocol),
-              conflict->unit ? conflict->unit : "a process that is not ours",
-              conflict->address ? "" : " (address not known)", conflict->service_type);
+              "port %u/%s, wanted for service type %s, is in use by %s%s%s", conflict->port,
+              protocol_to_string(conflict->protocol), conflict->service_type,
+              conflict->unit ? conflict->unit : "another program",
+              conflict->address ? " on address " : "", conflict->address ? conflict->address : "");
 }
 
 void event_no_port(const LeaseRequest *request, guint attempts, guint conflicts)
@@ -137,6 +137,14 @@ void event_store_failed(const GError *error)
 void event_store_works_again(void)
 {
     log_write(LOG_NOTICE, MESSAGE_STORE_WORKS_AGAIN, NULL, 0, "the state can be written again");
+}
+
+void event_snapshot_failed(const GError *error, guint retry_msec)
+{
+    log_write(LOG_WARNING, MESSAGE_SNAPSHOT_FAILED, NULL, 0,
+              "the journal could not be folded into a snapshot, nothing is lost, retrying in %u s: "
+              "%s",
+              (retry_msec + 999) / 1000, error->message);
 }
 
 void event_configuration_loaded(const Configuration *config)
@@ -184,7 +192,8 @@ void event_recovery_finished(const RecoveryReport *report)
     event_add_number(&fields, "STYXY_RELEASED", report->dropped);
     event_add_number(&fields, "STYXY_REPAIRED", report->repaired);
     log_write(report->ok ? LOG_NOTICE : LOG_ERR, MESSAGE_RECOVERY_FINISHED, fields.field, fields.n,
-              "recovery (%s) %s: %u leases kept, %u ended, %u repairs, %.1f ms", report->trigger,
+              "%srecovery (%s) %s: %u leases kept, %u ended, %u repairs, %.1f ms",
+              report->dry_run ? "dry run: " : "", report->trigger,
               report->ok ? "finished" : "failed", report->kept, report->dropped, report->repaired,
               (double)(report->finished_usec - report->started_usec) / G_TIME_SPAN_MILLISECOND);
 }

@@ -4,7 +4,9 @@
 
 import json
 import os
+import pwd
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -71,9 +73,22 @@ class Grants(Case):
             self.assertEqual((done.returncode, done.stdout), (OK, "3002\n"))
             lines = done.stderr.splitlines()
             self.assertEqual(len(lines), 2, lines)
-            self.assertIn("3000", lines[0])
-            self.assertIn("3001", lines[1])
+            user = pwd.getpwuid(os.getuid()).pw_name
+            for line, port in zip(lines, (3000, 3001)):
+                self.assertIn(f"port {port} is in use by ", line)
+                self.assertIn(f"user {user}", line)
             self.assertEqual(self.world.ok("allocate", "dev", "--quiet"), "3003\n")
+
+    def test_retries_are_told_meanwhile(self):
+        """While the daemon waits for a port to become free, we say so; and it may become free."""
+        with Occupant(3005):
+            process = self.world.start("allocate", "dev", "--port=3005", "--strict", "--retries=8")
+            self.addCleanup(process.communicate)
+            self.addCleanup(process.kill)
+            Lines(process.stderr).until("port 3005 is in use by user")
+            self.assertIsNone(process.poll())
+        self.assertEqual(process.wait(DEADLINE), OK)
+        self.assertEqual(process.stdout.read(), b"3005\n")
 
     def test_strict(self):
         with Occupant(3005):
@@ -229,7 +244,8 @@ class Daemon(Case):
         self.assertEqual(status["config_files"], [str(self.world.config)])
         text = self.world.ok("status")
         self.assertIn("running", text)
-        self.assertIn("Leases: 1", text)
+        self.assertIn("Leases: 1\n", text)
+        self.assertRegex(text, r"\nRecovery: ok, \d+s ago \((startup|request)\), took \d+[mu]s; kept \d,")
 
     def test_metrics(self):
         before = self.world.json("metrics")["allocations_total"]
@@ -519,6 +535,56 @@ class DirectGrants(Grants):
     def setUp(self):
         self.world.address = self.world.direct_address
         super().setUp()
+
+
+class RealServers(Case):
+    """Servers that people run, found by their port or by the socket they get."""
+
+    def serve(self, program, words, up, stream):
+        """Runs a server, fetches a page from it, ends it, and sees its lease gone."""
+        if shutil.which(program) is None:
+            self.skipTest(f"{program} is not installed")
+        process = self.world.start("run", *words, cwd=self.world.folder)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        output = Lines(getattr(process, stream))
+        output.until(up)
+        port = self.world.json("list")[0]["port"]
+        with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            answer = client.makefile("rb").read()
+        self.assertTrue(answer.endswith(b"\r\n\r\nstyxy\n"), answer)
+        process.send_signal(signal.SIGTERM)
+        self.assertIn(process.wait(DEADLINE), (0, 128 + signal.SIGTERM))
+        self.assertEqual(self.world.json("list"), [])
+
+    def test_nginx(self):
+        (self.world.folder / "nginx.conf").write_text(
+            "daemon off; master_process off; pid nginx.pid; error_log stderr notice; events {}\n"
+            "http { access_log off; server { include listen.conf; return 200 'styxy\\n'; } }\n",
+            encoding="utf-8")
+        self.serve("nginx",
+                   ["dev", "--", "sh", "-c", "echo 'listen {port};' > listen.conf; "
+                    "exec nginx -p . -c nginx.conf -e stderr"],
+                   "using the", "stderr")
+
+    def test_node(self):
+        script = ("require('http').createServer((q, r) => r.end('styxy\\n'))"
+                  ".listen(process.env.PORT, () => console.log('up'))")
+        self.serve("node", ["api", "--", "node", "-e", script], "up", "stdout")
+
+    def test_node_socket(self):
+        script = ("require('http').createServer((q, r) => r.end('styxy\\n'))"
+                  ".listen({fd: 3}, () => console.log('up'))")
+        self.serve("node", ["api", "--socket", "--", "node", "-e", script], "up", "stdout")
+
+    def test_gunicorn_socket(self):
+        (self.world.folder / "app.py").write_text(
+            "def application(environ, start_response):\n"
+            "    start_response('200 OK', [])\n"
+            "    return [b'styxy\\n']\n", encoding="utf-8")
+        self.serve("gunicorn", ["dev", "--socket", "--", "gunicorn", "app:application"],
+                   "Booting worker", "stderr")
 
 
 class Monitor(Case):
