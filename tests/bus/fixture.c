@@ -214,7 +214,8 @@ static void write_broker_configuration(const Fixture *fixture, const char *path)
                         "<policy context='default'><allow user='*'/><allow own='*'/>"
                         "<allow send_destination='*'/><allow receive_sender='*'/></policy>"
                         "<limit name='max_connections_per_user'>2000</limit>"
-                        "<limit name='max_completed_connections'>2000</limit>"
+                        "<limit name='max_completed_connections'>2000</limit><limit "
+                        "name='max_replies_per_connection'>2000</limit>"
                         "<limit name='max_match_rules_per_connection'>512</limit></busconfig>",
                         fixture->bus_address);
 
@@ -236,6 +237,7 @@ void fixture_start_broker(Fixture *fixture)
         g_autofree char *print = g_strdup_printf("--print-pid=%d", ready[1]);
 
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)freopen("/dev/null", "w", stderr); /* it complains of limits that it may not raise */
         execlp("dbus-daemon", "dbus-daemon", option, "--nofork", "--nosyslog", "--nopidfile", print,
                NULL);
         _exit(127);

@@ -70,7 +70,8 @@ int fixture_as(uid_t uid, int (*func)(Fixture *fixture, const void *data), Fixtu
  */
 sd_bus_message *call(sd_bus *bus, sd_bus_error *error, const char *member, const char *types, ...);
 
-/** call_ok: call() that must work. call_refused: that must fail with org.styxy.Ports.Error.@refusal.
+/** call_ok: call() that must work. call_refused: that must fail with
+ * org.styxy.Ports.Error.@refusal.
  */
 #define call_ok(bus, member, ...)                                                   \
     ({                                                                              \
@@ -81,12 +82,12 @@ sd_bus_message *call(sd_bus *bus, sd_bus_error *error, const char *member, const
                     _error.message);                                                \
         _reply;                                                                     \
     })
-#define call_refused(bus, refusal, member, ...)                                            \
+#define call_refused(bus, refusal, member, ...)                                         \
     ({                                                                                  \
         g_auto(sd_bus_error) _error = SD_BUS_ERROR_NULL;                                \
         g_autoptr(sd_bus_message) _reply = call((bus), &_error, (member), __VA_ARGS__); \
         g_assert_null(_reply);                                                          \
-        g_assert_cmpstr(_error.name, ==, "org.styxy.Ports.Error." refusal);                \
+        g_assert_cmpstr(_error.name, ==, "org.styxy.Ports.Error." refusal);             \
         g_strdup(_error.message);                                                       \
     })
 
