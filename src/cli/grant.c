@@ -139,6 +139,9 @@ static void on_signal(const char *member, GVariant *args, void *data)
     g_variant_get(args, "(q&s@a{sv})", &port, &service_type, &details);
     if (!g_str_equal(service_type, progress->service_type))
         return;
+    /* a port is tried once a round */
+    if (!progress->conflicts && g_hash_table_contains(progress->told, GUINT_TO_POINTER(port)))
+        output_note(_("port %u is still in use, trying again"), port);
     g_hash_table_replace(progress->heard, GUINT_TO_POINTER(port), g_steal_pointer(&details));
     if (!progress->conflicts && g_get_monotonic_time() - progress->started_usec > PATIENCE_USEC)
         tell_heard(progress);
