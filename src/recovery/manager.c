@@ -102,6 +102,7 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     release_init(manager);
     manager->expiries = g_hash_table_new(NULL, NULL);
     manager->claims = g_hash_table_new(NULL, NULL);
+    manager->claim_grace_usec = CLAIM_GRACE_USEC;
     manager->health = health_monitor_new(manager);
     manager->holds = hold_table_new(options->config->limit_held_sockets);
     manager->passed = options->held ? g_array_ref(options->held) : NULL;
