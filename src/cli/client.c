@@ -351,13 +351,17 @@ gboolean client_add_match(Client *client, const char *narrow, GError **error)
 void client_remove_match(Client *client, const char *narrow)
 {
     g_autofree char *rule = match_rule(narrow);
-    g_autoptr(GVariant) reply = call(client, BROKER_NAME, BROKER_PATH, BROKER_NAME, "RemoveMatch",
-                                     g_variant_new("(s)", rule), CLIENT_CALL_NONE, NULL, NULL);
+    g_autoptr(GVariant) reply = NULL;
+
+    reply = call(client, BROKER_NAME, BROKER_PATH, BROKER_NAME, "RemoveMatch",
+                 g_variant_new("(s)", rule), CLIENT_CALL_NONE, NULL, NULL);
 }
 
 void client_watch_owner(Client *client)
 {
-    g_autoptr(GVariant) reply =
+    g_autoptr(GVariant) reply = NULL;
+
+    reply =
         call(client, BROKER_NAME, BROKER_PATH, BROKER_NAME, "AddMatch",
              g_variant_new("(s)", "type='signal',sender='" BROKER_NAME "',interface='" BROKER_NAME
                                   "',member='" CLIENT_OWNER_CHANGED "',arg0='" BUS_NAME "'"),

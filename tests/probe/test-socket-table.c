@@ -12,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -653,6 +654,7 @@ static void test_unit(void)
     if (pid == 0) {
         int fd;
 
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (!test_write_file(procs, "0"))
             _exit(1);
         fd = hold(0, SOCK_STREAM, NULL, TRUE);
