@@ -17,8 +17,8 @@ struct BusSource {
     DeadlineQueue *deadlines; /* borrowed */
     int epoll_fd;             /* owned */
     gpointer epoll_tag;
-    GQueue touched; /* of BusLink, borrowed: to be read again before the next poll */
-    GQueue ready;   /* of BusLink, borrowed: in the order in which they get their turn */
+    GQueue touched;   /* of BusLink, borrowed: to be read again before the next poll */
+    GQueue ready;     /* of BusLink, borrowed: in the order in which they get their turn */
     BusLink *current; /* borrowed: the one being handled; NULL once it is freed meanwhile */
     BusLink *watched; /* borrowed */
     guint n_links;
@@ -43,8 +43,8 @@ struct BusLink {
     GList ready;
     gboolean is_touched;
     gboolean is_ready;
-    gboolean started; /* past its handshake: sd-bus keeps to one descriptor from here on */
-    gboolean blocked; /* too much on its way out: only writing goes on */
+    gboolean started;  /* past its handshake: sd-bus keeps to one descriptor from here on */
+    gboolean blocked;  /* too much on its way out: only writing goes on */
     gboolean writable; /* the last poll said so, or that the peer has hung up */
     int broken;        /* negative errno: to be reported as closed */
     gboolean reported; /* done so */
@@ -128,8 +128,9 @@ static void watch_timeout(BusLink *link, guint64 timeout_usec)
     link->timeout_usec = timeout_usec;
     link->timeout = deadline_cancel(link->timeout);
     if (timeout_usec != G_MAXUINT64)
-        link->timeout = deadline_add(link->source->deadlines,
-                                     (gint64)MIN(timeout_usec, (guint64)G_MAXINT64), timed_out, link);
+        link->timeout =
+            deadline_add(link->source->deadlines, (gint64)MIN(timeout_usec, (guint64)G_MAXINT64),
+                         timed_out, link);
 }
 
 /* Looks at the queue of messages on their way out. Returns: a negative errno beyond the limits. */

@@ -10,8 +10,8 @@
  * sd-bus connections in a GMainContext.
  *
  * One GSource with one polled descriptor serves any number of connections: they sit in an epoll
- * instance, because a GMainContext pays for every source and every descriptor in each turn, and five
- * hundred idle clients must not slow down the one that works. What a connection waits for
+ * instance, because a GMainContext pays for every source and every descriptor in each turn, and
+ * five hundred idle clients must not slow down the one that works. What a connection waits for
  * (sd_bus_get_fd(3), sd_bus_get_events(3), sd_bus_get_timeout(3)) is read again before each poll if
  * the connection was touched since. Messages are handled in turn, a bounded number in each turn of
  * the main loop.
@@ -19,7 +19,8 @@
 typedef struct BusSource BusSource;
 typedef struct BusLink BusLink;
 
-/** BusLinkClosed: the connection has ended for @error (negative errno). Called once, from the loop. */
+/** BusLinkClosed: the connection has ended for @error (negative errno). Called once, from the loop.
+ */
 typedef void (*BusLinkClosed)(int error, void *data);
 
 /** BusLinkLimits: how far the peer may lag behind in reading what we send. */

@@ -4,8 +4,7 @@
 #include <errno.h>
 #include <stdarg.h>
 
-#define ENTRY(outcome, name, number)                                                               \
-    [(outcome) - 1] = SD_BUS_ERROR_MAP(BUS_ERROR_PREFIX name, number)
+#define ENTRY(outcome, name, number) [(outcome)-1] = SD_BUS_ERROR_MAP(BUS_ERROR_PREFIX name, number)
 
 /* By Outcome, less the one for OUTCOME_OK; sd-bus keeps a reference for good. */
 static const sd_bus_error_map map[_OUTCOME_MAX] = {

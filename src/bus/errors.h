@@ -12,13 +12,15 @@
 
 #define BUS_ERROR_PREFIX "org.styxy.Ports.Error."
 
-/** bus_errors_init: makes sd-bus know our errors (sd_bus_error_add_map(3)). More than once is fine. */
+/** bus_errors_init: makes sd-bus know our errors (sd_bus_error_add_map(3)). More than once is fine.
+ */
 void bus_errors_init(void);
 
 /** bus_error_name: the D-Bus name of a refusal; NULL for OUTCOME_OK alone. */
 const char *bus_error_name(Outcome outcome);
 
-/** bus_error_errno: the positive errno that sd-bus clients see with that error; 0 for OUTCOME_OK. */
+/** bus_error_errno: the positive errno that sd-bus clients see with that error; 0 for OUTCOME_OK.
+ */
 int bus_error_errno(Outcome outcome);
 
 /**

@@ -11,12 +11,15 @@
 /** Rounds after the first that a caller may ask for. */
 #define OPTIONS_RETRIES_MAX 100
 
-/** AllocateArguments: what a caller of an Allocate method wrote; strings borrowed from its message. */
+/** AllocateArguments: what a caller of an Allocate method wrote; strings borrowed from its message.
+ */
 typedef struct AllocateArguments {
-    LeaseRequest request; /* without uid, privileged, unit and client, which the caller doesn't say */
+    LeaseRequest
+        request; /* without uid, privileged, unit and client, which the caller doesn't say */
     AllocateOptions options;
-    pid_t pid;  /* 0 = not given */
-    int pidfd;  /* borrowed from the message, -1 = not given */
+    pid_t pid;                      /* 0 = not given */
+    int pidfd;                      /* borrowed from the message, -1 = not given */
+    char *health_url;               /* owned: see options_resolve_health_url(), which fills it in */
     char address[INET6_ADDRSTRLEN]; /* what request.address points to */
 } AllocateArguments;
 
@@ -33,6 +36,17 @@ typedef struct AllocateArguments {
 gboolean options_parse_allocate(sd_bus_message *m, AllocateArguments *ret_arguments,
                                 GError **error);
 
+/**
+ * options_resolve_health_url: what the option health_url means: "{port}" stands for the granted
+ * port, and so does the preferred port (option 'port') where the URL names it.
+ * @ret_foreign: whether it names another port of this machine's than that.
+ *
+ * Returns: FALSE with @error OUTCOME_INVALID_ARGUMENT when no health check may ever ask it
+ *     (http_url_check()).
+ */
+gboolean options_resolve_health_url(AllocateArguments *arguments, gboolean *ret_foreign,
+                                    GError **error);
+
 /** LeaseFilter: of List; strings borrowed from the message, NULL = any. */
 typedef struct LeaseFilter {
     const char *service_type;
@@ -47,6 +61,9 @@ typedef struct LeaseFilter {
 
 /** options_parse_filter: reads the a{sv} of List; errors as options_parse_allocate(). */
 gboolean options_parse_filter(sd_bus_message *m, LeaseFilter *ret_filter, GError **error);
+
+/** options_parse_dry_run: reads the a{sv} of Recover; errors as options_parse_allocate(). */
+gboolean options_parse_dry_run(sd_bus_message *m, gboolean *ret_dry_run, GError **error);
 
 /** options_check_service_type: FALSE with OUTCOME_INVALID_ARGUMENT unless @text is a valid name. */
 gboolean options_check_service_type(const char *text, GError **error);

@@ -287,6 +287,20 @@ void registry_set_process(Registry *registry, Lease *lease, ProcessIdentity proc
     change_append(changes, CHANGE_UPDATED, lease, (Reason)0);
 }
 
+void registry_set_client(Registry *registry, Lease *lease, const char *client)
+{
+    LeaseIndex *by_client = &registry->by_key[LEASE_KEY_CLIENT];
+    char *before = lease->client;
+
+    g_assert(lease->in_registry && lease->lifetime == LIFETIME_CLIENT);
+    if (g_strcmp0(before, client) == 0)
+        return;
+    lease_index_remove(by_client, lease);
+    lease->client = g_strdup(client);
+    lease_index_add(by_client, lease);
+    g_free(before);
+}
+
 void registry_set_expiry(Registry *registry, Lease *lease, gint64 expires_usec, GArray *changes)
 {
     g_assert(lease->in_registry);

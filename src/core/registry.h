@@ -243,6 +243,11 @@ void registry_set_health(Registry *registry, Lease *lease, Health health, guint3
 void registry_set_process(Registry *registry, Lease *lease, ProcessIdentity process,
                           const char *unit, GArray *changes);
 void registry_set_expiry(Registry *registry, Lease *lease, gint64 expires_usec, GArray *changes);
+/**
+ * registry_set_client: binds a LIFETIME_CLIENT lease to another connection, or to none (NULL). Not
+ * stored, so it is no change.
+ */
+void registry_set_client(Registry *registry, Lease *lease, const char *client);
 
 /*
  * What is remembered beyond leases: the port that a uid, type and instance had last, and the chunk

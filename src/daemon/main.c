@@ -128,7 +128,7 @@ static void on_activity(void *data)
 
 /* ---- the bus --------------------------------------------------------------------------------- */
 
-static void on_ready(void *data)
+static void on_named(void *data)
 {
     Daemon *daemon = data;
 
@@ -141,7 +141,14 @@ static void on_ready(void *data)
     on_activity(daemon);
 }
 
-static void on_fatal(const GError *error, void *data)
+/* Without a broker there is the direct socket, which is worth being ready for. */
+static void on_lost(void *data)
+{
+    log_warning("no message bus, serving the direct socket alone until there is one");
+    on_named(data);
+}
+
+static void on_failed(const GError *error, void *data)
 {
     Daemon *daemon = data;
 
@@ -149,12 +156,6 @@ static void on_fatal(const GError *error, void *data)
     daemon->status = EXIT_FAILED;
     leave(daemon);
 }
-
-static const BusServiceEvents bus_events = {
-    .ready = on_ready,
-    .fatal = on_fatal,
-    .activity = on_activity,
-};
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
@@ -179,17 +180,29 @@ static int check_config(Daemon *daemon)
     return EXIT_DONE;
 }
 
-static int start_bus(Daemon *daemon, PassedSockets *sockets, GError **error)
+static gboolean start_bus(Daemon *daemon, PassedSockets *sockets, GError **error)
 {
-    BusScope scope = daemon->options.user ? BUS_SCOPE_USER : BUS_SCOPE_SYSTEM;
+    const Options *options = &daemon->options;
+    BusServiceOptions service_options = {
+        .manager = daemon->manager,
+        .own_uid_administrates = options->user,
+        .named = on_named,
+        .lost = on_lost,
+        .failed = on_failed,
+        .active = on_activity,
+        .data = daemon,
+    };
+    BusKind kind = options->address ? BUS_ADDRESS : options->user ? BUS_USER : BUS_SYSTEM;
 
+    daemon->service = bus_service_new(&service_options, error);
+    if (!daemon->service)
+        return FALSE;
     if (sockets->listen_fd < 0)
-        sockets->listen_fd = sockets_listen(daemon->options.runtime_dir, error);
-    if (sockets->listen_fd < 0)
-        return -1;
-    bus_service_listen(daemon->service, fd_steal(&sockets->listen_fd));
-    bus_service_open_broker(daemon->service, scope, daemon->options.address);
-    return 0;
+        sockets->listen_fd = sockets_listen(options->runtime_dir, error);
+    if (sockets->listen_fd < 0 || !bus_service_listen(daemon->service, sockets->listen_fd, error))
+        return FALSE;
+    (void)fd_steal(&sockets->listen_fd);
+    return bus_service_open_broker(daemon->service, kind, options->address, error);
 }
 
 static int run(Daemon *daemon)
@@ -202,14 +215,17 @@ static int run(Daemon *daemon)
     daemon->idle_msec = lifecycle_idle_msec();
     sockets_take(&sockets);
     config = load_configuration(daemon, &error);
-    if (!config)
+    if (!config) {
+        sockets_refuse(&sockets);
         return fail(error, EXIT_CONFIG);
+    }
     event_configuration_loaded(config);
 
     options = (ManagerOptions){.config = config,
                                .load = load_configuration,
                                .load_data = daemon,
                                .state_dir = daemon->options.state_dir,
+                               .compact_bytes = lifecycle_compact_bytes(),
                                .held = sockets.held,
                                .became_idle = on_activity,
                                .became_idle_data = daemon};
@@ -218,8 +234,7 @@ static int run(Daemon *daemon)
         return fail(error, EXIT_FAILED);
     manager_start(daemon->manager);
 
-    daemon->service = bus_service_new(daemon->manager, NULL, &bus_events, daemon);
-    if (start_bus(daemon, &sockets, &error) < 0)
+    if (!start_bus(daemon, &sockets, &error))
         return fail(error, EXIT_FAILED);
     lifecycle_watchdog(NULL);
     g_main_loop_run(daemon->loop);

@@ -8,9 +8,8 @@
  * a timer that grows, and another round, a bounded number of times. What is told about conflicts
  * (log, signal, who holds the port) comes after the answer, from one picture of the socket table.
  */
-#include "recovery/manager-private.h"
+#include "recovery/job.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <sys/socket.h>
 
@@ -26,84 +25,9 @@
 /* Ports named in the message of a refusal; the caller has all of them in the details. */
 #define PORTS_IN_MESSAGE 10
 
-struct ManagerJob {
-    Manager *manager;     /* borrowed: the manager cancels its jobs before it goes */
-    LeaseRequest request; /* strings owned */
-    AllocateOptions options;
-    AllocateDone done;
-    void *data;
-
-    Reservation *reservation;
-    GPtrArray *leases; /* while their record is on its way to the disk */
-    GArray *held;      /* of int: sockets bound for the candidate */
-    GArray *untold;    /* of ConflictInfo without holder: found since the last telling */
-    guint round;
-    double backoff_msec;
-    Deadline *timer;
-    gboolean queued;
-    gboolean is_parked;
-    gboolean hold_refused; /* no descriptor left for the hold: granted without */
-    gboolean on_disk;
-    gboolean cancelled;
-    gboolean *gone; /* set while manager_allocate() is on the stack */
-    GList link;
-    GList parked_link;
-};
-
-static void job_run(ManagerJob *job);
-
-static void copy_request(LeaseRequest *copy, const LeaseRequest *request)
-{
-    *copy = *request;
-    copy->service_type = g_strdup(request->service_type);
-    copy->address = g_strdup(request->address);
-    copy->instance = g_strdup(request->instance);
-    copy->label = g_strdup(request->label);
-    copy->unit = g_strdup(request->unit);
-    copy->client = g_strdup(request->client);
-    copy->health_url = g_strdup(request->health_url);
-}
-
-static void close_held(ManagerJob *job)
-{
-    for (guint i = 0; i < job->held->len; i++)
-        (void)fd_close(g_array_index(job->held, int, i));
-    g_array_set_size(job->held, 0);
-}
-
-static void unqueue(ManagerJob *job)
-{
-    if (job->is_parked)
-        g_queue_unlink(&job->manager->parked, &job->parked_link);
-    if (job->queued)
-        g_queue_unlink(&job->manager->jobs, &job->link);
-    job->is_parked = job->queued = FALSE;
-}
-
-static void job_free(ManagerJob *job)
-{
-    if (job->gone)
-        *job->gone = TRUE;
-    job->timer = deadline_cancel(job->timer);
-    unqueue(job);
-    close_held(job);
-    g_array_unref(job->held);
-    g_array_unref(job->untold);
-    g_clear_pointer(&job->leases, g_ptr_array_unref);
-    job->reservation = reservation_free(job->reservation);
-    g_free((char *)job->request.service_type);
-    g_free((char *)job->request.address);
-    g_free((char *)job->request.instance);
-    g_free((char *)job->request.label);
-    g_free((char *)job->request.unit);
-    g_free((char *)job->request.client);
-    g_free((char *)job->request.health_url);
-    g_free(job);
-}
-
 /* ---- telling -------------------------------------------------------------------------------- */
 
-static SocketTable *picture_of(const GArray *conflicts)
+static PortRange range_of(const GArray *conflicts)
 {
     PortRange range = {G_MAXUINT16, 1};
 
@@ -113,22 +37,34 @@ static SocketTable *picture_of(const GArray *conflicts)
         range.first = MIN(range.first, port);
         range.last = MAX(range.last, port);
     }
-    /* Who holds it is a courtesy: without an answer the conflict is told all the same. */
-    return socket_table_dump(range, PROTOCOL_BOTH, NULL);
+    return range;
 }
 
-static const SocketEntry *find_holder(const SocketTable *table, const ConflictInfo *conflict)
+static const SocketEntry *find_holder(const SocketTable *table, guint16 port, Protocol protocol)
 {
-    const SocketEntry *entry = NULL;
-
-    if (table && conflict->protocol & PROTOCOL_TCP)
-        entry = socket_table_find(table, conflict->port, PROTOCOL_TCP);
-    if (table && !entry && conflict->protocol & PROTOCOL_UDP)
-        entry = socket_table_find(table, conflict->port, PROTOCOL_UDP);
-    return entry;
+    return table ? socket_table_find(table, port, protocol) : NULL;
 }
 
-static void tell_conflicts(ManagerJob *job)
+/*
+ * One picture for all conflicts, and a deeper one where it does not show everybody. Who holds a
+ * port is a courtesy: without an answer the conflict is told all the same.
+ */
+static SocketTable *picture_of(const GArray *conflicts)
+{
+    PortRange range = range_of(conflicts);
+    g_autoptr(SocketTable) table =
+        socket_table_dump_deep(range, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, NULL);
+
+    for (guint i = 0; i < conflicts->len; i++) {
+        const ConflictInfo *conflict = &g_array_index(conflicts, ConflictInfo, i);
+
+        if (!find_holder(table, conflict->port, conflict->protocol))
+            return socket_table_dump_deep(range, PROTOCOL_BOTH, SOCKET_DEPTH_BOUND, NULL);
+    }
+    return g_steal_pointer(&table);
+}
+
+void job_tell_conflicts(ManagerJob *job)
 {
     g_autoptr(SocketTable) table = NULL;
 
@@ -137,7 +73,7 @@ static void tell_conflicts(ManagerJob *job)
     table = picture_of(job->untold);
     for (guint i = 0; i < job->untold->len; i++) {
         ConflictInfo info = g_array_index(job->untold, ConflictInfo, i);
-        const SocketEntry *holder = find_holder(table, &info);
+        const SocketEntry *holder = find_holder(table, info.port, info.protocol);
         g_autofree char *address = holder ? socket_entry_address(holder) : NULL;
         g_autofree char *unit = holder ? socket_entry_unit(holder) : NULL;
 
@@ -152,195 +88,109 @@ static void tell_conflicts(ManagerJob *job)
     g_array_set_size(job->untold, 0);
 }
 
-/* ---- the end of a job ------------------------------------------------------------------------ */
+/* ---- the end without a port -------------------------------------------------------------------
+ */
 
-static void finish(ManagerJob *job, Outcome outcome, const GError *error, GPtrArray *leases,
-                   gboolean reused)
+/* "3000 (uid 33, unit nginx.service), 3001 (…) and 7 more" */
+static char *name_holders(const GArray *ports, Protocol protocol)
 {
-    Manager *manager = job->manager;
-    g_autoptr(GPtrArray) none = g_ptr_array_new();
-    g_autoptr(GArray) no_conflicts = g_array_new(FALSE, FALSE, sizeof(guint16));
-    int no_socket = -1;
-    AllocateResult result = {
-        .outcome = outcome,
-        .error = error,
-        .leases = leases ? leases : none,
-        .reused = reused,
-        .attempts = job->reservation ? reservation_attempts(job->reservation) : 0,
-        .conflicts = job->reservation ? reservation_conflicts(job->reservation) : no_conflicts,
-        .socket = job->held->len > 0 ? &g_array_index(job->held, int, 0) : &no_socket,
-    };
-
-    /* Out of the queues first: the callee may ask whether the manager is idle. */
-    unqueue(job);
-    if (outcome != OUTCOME_OK) {
-        metrics_count(METRIC_ALLOCATIONS_REFUSED);
-        if (outcome == OUTCOME_QUOTA_EXCEEDED)
-            metrics_count(METRIC_QUOTA_REFUSALS);
-        if (outcome == OUTCOME_NO_PORT_AVAILABLE)
-            event_no_port(&job->request, result.attempts, result.conflicts->len);
-    } else if (reused) {
-        metrics_count(METRIC_ALLOCATIONS_REUSED);
-    }
-    if (!job->cancelled)
-        job->done(&result, job->data);
-    tell_conflicts(job);
-    job_free(job);
-    manager_wake_parked(manager);
-}
-
-static void finish_error(ManagerJob *job, Outcome outcome, GError *error)
-{
-    g_autoptr(GError) owned = error;
-
-    finish(job, outcome, owned, NULL, FALSE);
-}
-
-static char *name_ports(const GArray *ports)
-{
+    g_autoptr(GArray) conflicts = g_array_new(FALSE, TRUE, sizeof(ConflictInfo));
+    g_autoptr(SocketTable) table = NULL;
     GString *text = g_string_new(NULL);
 
-    for (guint i = 0; i < ports->len && i < PORTS_IN_MESSAGE; i++)
-        g_string_append_printf(text, "%s%u", i > 0 ? ", " : "", g_array_index(ports, guint16, i));
+    for (guint i = 0; i < ports->len && i < PORTS_IN_MESSAGE; i++) {
+        ConflictInfo conflict = {.port = g_array_index(ports, guint16, i), .protocol = protocol};
+
+        g_array_append_val(conflicts, conflict);
+    }
+    if (conflicts->len > 0)
+        table = picture_of(conflicts);
+    for (guint i = 0; i < conflicts->len; i++) {
+        guint16 port = g_array_index(ports, guint16, i);
+        const SocketEntry *holder = find_holder(table, port, protocol);
+        g_autofree char *unit = holder ? socket_entry_unit(holder) : NULL;
+
+        g_string_append_printf(text, "%s%u", i > 0 ? ", " : "", port);
+        if (holder)
+            g_string_append_printf(text, " (uid %u%s%s)", holder->uid, unit ? ", unit " : "",
+                                   unit ? unit : "");
+    }
     if (ports->len > PORTS_IN_MESSAGE)
         g_string_append_printf(text, " and %u more", ports->len - PORTS_IN_MESSAGE);
     return g_string_free(text, FALSE);
 }
 
-static char *describe_holder(guint16 port, Protocol protocol)
+static char *describe_holder(const ManagerJob *job, guint16 port)
 {
-    g_autoptr(SocketTable) table = socket_table_dump((PortRange){port, port}, protocol, NULL);
-    const SocketEntry *holder =
-        find_holder(table, &(ConflictInfo){.port = port, .protocol = protocol});
-    g_autofree char *address = holder ? socket_entry_address(holder) : NULL;
-    g_autofree char *unit = holder ? socket_entry_unit(holder) : NULL;
+    Protocol protocol = reservation_protocol(job->reservation);
+    const Lease *lease = registry_find_port(job->manager->registry, port, protocol);
+    gboolean found = FALSE;
+    SocketEntry holder;
+    g_autofree char *address = NULL;
+    g_autofree char *unit = NULL;
 
-    if (!holder)
-        return g_strdup("a process that the kernel does not name");
-    return g_strdup_printf("uid %u%s%s on address %s", holder->uid, unit ? ", unit " : "",
+    if (lease)
+        return g_strdup_printf("a lease of uid %u for service type %s", lease->uid,
+                               lease->service_type);
+    if (!socket_table_holder(port, protocol, job->request.address, &found, &holder, NULL) || !found)
+        return g_strdup("a program that the kernel does not name, or another request");
+    address = socket_entry_address(&holder);
+    unit = socket_entry_unit(&holder);
+    return g_strdup_printf("uid %u%s%s on address %s", holder.uid, unit ? ", unit " : "",
                            unit ? unit : "", address);
 }
 
-static void finish_exhausted(ManagerJob *job)
+/* Which of its ports a strict request did not get. */
+static guint16 strict_obstacle(const ManagerJob *job)
+{
+    const GArray *conflicts = reservation_conflicts(job->reservation);
+
+    return conflicts->len > 0 ? g_array_index(conflicts, guint16, conflicts->len - 1)
+                              : job->request.port;
+}
+
+static void refuse_strict(ManagerJob *job)
+{
+    guint attempts = reservation_attempts(job->reservation);
+    guint16 port = strict_obstacle(job);
+    g_autofree char *holder = describe_holder(job, port);
+
+    job_refuse(job, g_error_new(OUTCOME_ERROR, OUTCOME_PORT_IN_USE,
+                                "port %u is in use by %s (%u attempts); without 'strict' another "
+                                "port is granted",
+                                port, holder, attempts));
+}
+
+static void refuse_exhausted(ManagerJob *job)
 {
     const GArray *conflicts = reservation_conflicts(job->reservation);
     guint attempts = reservation_attempts(job->reservation);
     PortRange range = reservation_range(job->reservation);
-    g_autofree char *ports = name_ports(conflicts);
+    g_autofree char *ports = name_holders(conflicts, reservation_protocol(job->reservation));
+    GError *error = NULL;
 
-    if (job->request.strict) {
-        g_autofree char *holder =
-            describe_holder(job->request.port, reservation_protocol(job->reservation));
-
-        finish_error(job, OUTCOME_PORT_IN_USE,
-                     g_error_new(OUTCOME_ERROR, OUTCOME_PORT_IN_USE,
-                                 "port %u is in use by %s (%u attempts); without 'strict' another "
-                                 "port is granted",
-                                 job->request.port, holder, attempts));
-        return;
-    }
-    finish_error(job, OUTCOME_NO_PORT_AVAILABLE,
-                 g_error_new(OUTCOME_ERROR, OUTCOME_NO_PORT_AVAILABLE,
-                             "no port in %u-%u is free for service type %s: %s%s, all others are "
-                             "leased (%u attempts); release leases, or ask for another range",
-                             range.first, range.last, job->request.service_type,
-                             conflicts->len > 0 ? "in use by other programs are "
-                                                : "none is in use by other programs",
-                             ports, attempts));
-}
-
-/* ---- the grant ------------------------------------------------------------------------------- */
-
-static void commit(ManagerJob *job)
-{
-    Manager *manager = job->manager;
-    g_autoptr(GArray) changes = change_array_new();
-    g_autoptr(GPtrArray) leases = g_steal_pointer(&job->leases);
-    guint attempts = reservation_attempts(job->reservation);
-    g_autoptr(GArray) conflicts = g_array_copy((GArray *)reservation_conflicts(job->reservation));
-    Reservation *reservation = g_steal_pointer(&job->reservation);
-    AllocateResult result = {
-        .outcome = OUTCOME_OK, .leases = leases, .attempts = attempts, .conflicts = conflicts};
-    int no_socket = -1;
-
-    registry_commit(manager->registry, reservation, leases, changes);
-    if (job->request.hold == HOLD_SOFT && !job->hold_refused)
-        for (guint i = 0; i < leases->len; i++)
-            hold_table_add(manager->holds, leases->pdata[i], g_array_index(job->held, int, i));
-    if (job->request.hold == HOLD_SOFT)
-        g_array_set_size(job->held, 0);
-    result.hold_refused = job->hold_refused;
-    metrics_add(METRIC_ALLOCATIONS, leases->len);
-    result.socket = job->held->len > 0 ? &g_array_index(job->held, int, 0) : &no_socket;
-    unqueue(job);
-    if (!job->cancelled)
-        job->done(&result, job->data);
-    manager_tell_granted(manager, changes, attempts, conflicts);
-    tell_conflicts(job);
-    if (job->cancelled) /* gone while the disk was busy: nothing may stay behind */
-        for (guint i = 0; i < leases->len; i++)
-            manager_end(manager, leases->pdata[i], REASON_CLIENT_GONE);
-    job_free(job);
-    manager_wake_parked(manager);
-}
-
-static void refuse_state(ManagerJob *job, const GError *cause)
-{
-    finish_error(job, OUTCOME_STATE_UNAVAILABLE,
-                 g_error_new(OUTCOME_ERROR, OUTCOME_STATE_UNAVAILABLE,
-                             "the grant could not be recorded, so nothing was granted: %s",
-                             cause->message));
-}
-
-static void on_disk(const GError *error, void *data)
-{
-    ManagerJob *job = data;
-
-    job->on_disk = FALSE;
-    if (error)
-        refuse_state(job, error);
+    if (!job->manager->config->conflict_enabled && conflicts->len > 0)
+        error = g_error_new(OUTCOME_ERROR, OUTCOME_NO_PORT_AVAILABLE,
+                            "port %s is in use by another program, and recovery.port_conflict, "
+                            "which would try others, is switched off (%u attempts)",
+                            ports, attempts);
     else
-        commit(job);
+        error = g_error_new(OUTCOME_ERROR, OUTCOME_NO_PORT_AVAILABLE,
+                            "no port in %u-%u is free for service type %s: %s%s, all others are "
+                            "leased (%u attempts); release leases, or ask for another range",
+                            range.first, range.last, job->request.service_type,
+                            conflicts->len > 0 ? "in use by other programs are "
+                                               : "none is in use by other programs",
+                            ports, attempts);
+    job_refuse(job, error);
 }
 
-static void enqueue(ManagerJob *job)
+static void refuse(ManagerJob *job)
 {
-    if (!job->queued)
-        g_queue_push_tail_link(&job->manager->jobs, &job->link);
-    job->queued = TRUE;
-}
-
-static void record(ManagerJob *job)
-{
-    Manager *manager = job->manager;
-    g_autofree StoreOp *ops = NULL;
-    g_autoptr(GError) error = NULL;
-    Chunk chunk;
-    size_t n = 0;
-
-    job->leases = reservation_build(job->reservation, g_get_real_time());
-    for (guint i = 0; job->hold_refused && i < job->leases->len; i++)
-        ((Lease *)job->leases->pdata[i])->hold = HOLD_NONE;
-    ops = g_new0(StoreOp, job->leases->len + 1);
-    if (reservation_new_chunk(job->reservation, &chunk))
-        ops[n++] = (StoreOp){.kind = STORE_PUT_CHUNK, .chunk = &chunk};
-    for (guint i = 0; i < job->leases->len; i++)
-        ops[n++] = (StoreOp){.kind = STORE_PUT_LEASE, .lease = job->leases->pdata[i]};
-
-    if (job->request.lifetime == LIFETIME_PERSISTENT) {
-        enqueue(job);
-        job->on_disk = TRUE;
-        if (!store_append_durable(manager->store, ops, n, on_disk, job, &error)) {
-            job->on_disk = FALSE;
-            refuse_state(job, error);
-        }
-        return;
-    }
-    if (!store_append(manager->store, ops, n, &error)) {
-        refuse_state(job, error);
-        return;
-    }
-    commit(job);
+    if (job->request.strict)
+        refuse_strict(job);
+    else
+        refuse_exhausted(job);
 }
 
 /* ---- the search ------------------------------------------------------------------------------ */
@@ -365,22 +215,23 @@ static gboolean wants_hold(ManagerJob *job)
 {
     if (job->request.hold != HOLD_SOFT || job->hold_refused)
         return FALSE;
-    job->hold_refused = !hold_table_has_room(job->manager->holds);
+    job->hold_refused = !(reservation_protocol(job->reservation) & PROTOCOL_TCP) ||
+                        !hold_table_has_room(job->manager->holds, job->request.count);
     return !job->hold_refused;
 }
 
 /*
- * A port below net.ipv4.ip_unprivileged_port_start that the daemon may not bind: whether anybody has
- * it is in the socket table all the same.
+ * A port below net.ipv4.ip_unprivileged_port_start that the daemon may not bind: whether anybody
+ * has it is in the socket table all the same.
  */
-static ProbeResult look_up_privileged(guint16 port, Protocol protocol)
+static ProbeResult look_up_privileged(guint16 port, Protocol protocol, const char *address)
 {
-    g_autoptr(SocketTable) table = socket_table_dump((PortRange){port, port}, protocol, NULL);
+    gboolean found = FALSE;
+    SocketEntry holder;
 
-    if (!table)
+    if (!socket_table_holder(port, protocol, address, &found, &holder, NULL))
         return PROBE_UNKNOWN;
-    return find_holder(table, &(ConflictInfo){.port = port, .protocol = protocol}) ? PROBE_BUSY
-                                                                                   : PROBE_FREE;
+    return found ? PROBE_BUSY : PROBE_FREE;
 }
 
 static ProbeResult probe(ManagerJob *job, guint16 port, Protocol protocol, int *ret_error)
@@ -388,7 +239,7 @@ static ProbeResult probe(ManagerJob *job, guint16 port, Protocol protocol, int *
     ProbeResult result = bind_probe(port, protocol, job->request.address, ret_error);
 
     if (result == PROBE_UNKNOWN && *ret_error == EACCES)
-        return look_up_privileged(port, protocol);
+        return look_up_privileged(port, protocol, job->request.address);
     return result;
 }
 
@@ -400,7 +251,7 @@ static ProbeResult try_port(ManagerJob *job, guint16 port, int *ret_error)
 
     if (job->options.want_socket) {
         r = bind_for_caller(job, port, protocol);
-        probed = 0;
+        probed = protocol == PROTOCOL_BOTH ? PROTOCOL_UDP : 0;
     } else if (wants_hold(job)) {
         int fd = hold_bind(port, job->request.address);
 
@@ -409,7 +260,7 @@ static ProbeResult try_port(ManagerJob *job, guint16 port, int *ret_error)
             probed &= ~PROTOCOL_TCP;
         } else if (fd == -EMFILE || fd == -ENFILE || fd == -EACCES) {
             job->hold_refused = TRUE;
-            close_held(job);
+            job_close_held(job);
         } else {
             r = fd;
         }
@@ -429,7 +280,7 @@ static ProbeResult try_candidate(ManagerJob *job, guint16 first, guint16 *ret_po
         ProbeResult result = try_port(job, port, ret_error);
 
         if (result != PROBE_FREE) {
-            close_held(job);
+            job_close_held(job);
             *ret_port = port;
             return result;
         }
@@ -439,38 +290,21 @@ static ProbeResult try_candidate(ManagerJob *job, guint16 first, guint16 *ret_po
 
 static void refuse_unknown(ManagerJob *job, guint16 port, int code)
 {
+    GError *error = NULL;
+
     if (code == EADDRNOTAVAIL)
-        finish_error(job, OUTCOME_INVALID_ARGUMENT,
-                     g_error_new(OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
-                                 "address %s is not one of this machine's", job->request.address));
+        error = g_error_new(OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
+                            "address %s is not one of this machine's", job->request.address);
     else if (code == EACCES || code == EPERM)
-        finish_error(job, OUTCOME_NOT_AUTHORIZED,
-                     g_error_new(OUTCOME_ERROR, OUTCOME_NOT_AUTHORIZED,
-                                 "the daemon may not bind port %u (%s); it needs "
-                                 "CAP_NET_BIND_SERVICE for that",
-                                 port, g_strerror(code)));
+        error = g_error_new(OUTCOME_ERROR, OUTCOME_NOT_AUTHORIZED,
+                            "the daemon may not bind port %u (%s); it needs CAP_NET_BIND_SERVICE "
+                            "for that",
+                            port, g_strerror(code));
     else
-        finish_error(
-            job, OUTCOME_BUSY,
-            g_error_new(OUTCOME_ERROR, OUTCOME_BUSY,
-                        "the kernel could not be asked about port %u (%s); try again later", port,
-                        g_strerror(code)));
-}
-
-static void on_timer(void *data)
-{
-    ManagerJob *job = data;
-
-    job->timer = NULL;
-    job_run(job);
-}
-
-static void wait_msec(ManagerJob *job, double msec)
-{
-    enqueue(job);
-    job->timer = deadline_add(job->manager->deadlines,
-                              g_get_monotonic_time() + (gint64)(msec * G_TIME_SPAN_MILLISECOND),
-                              on_timer, job);
+        error = g_error_new(OUTCOME_ERROR, OUTCOME_BUSY,
+                            "the kernel could not be asked about port %u (%s); try again later",
+                            port, g_strerror(code));
+    job_refuse(job, error);
 }
 
 static guint rounds_allowed(const ManagerJob *job)
@@ -483,25 +317,35 @@ static guint rounds_allowed(const ManagerJob *job)
            (job->options.retries >= 0 ? (guint)job->options.retries : config->conflict_max_retries);
 }
 
+/*
+ * Where a program may let go, or another request for the very port may come to nothing. Leases end
+ * by their own rules.
+ */
+static gboolean waiting_can_help(const ManagerJob *job)
+{
+    if (job->request.strict)
+        return !registry_find_port(job->manager->registry, job->request.port,
+                                   reservation_protocol(job->reservation));
+    return reservation_conflicts(job->reservation)->len > 0;
+}
+
 static void end_round(ManagerJob *job)
 {
     const Configuration *config = job->manager->config;
-    gboolean kernel_refused = reservation_conflicts(job->reservation)->len > 0;
 
-    /* Waiting can help only where a program may let go; leases end by their own rules. */
-    if (++job->round >= rounds_allowed(job) || !kernel_refused) {
-        finish_exhausted(job);
+    if (++job->round >= rounds_allowed(job) || !waiting_can_help(job)) {
+        refuse(job);
         return;
     }
-    tell_conflicts(job);
+    job_tell_conflicts(job);
     metrics_count(METRIC_CONFLICT_RETRIES);
-    wait_msec(job, job->backoff_msec);
+    job_wait(job, job->backoff_msec);
     job->backoff_msec =
         MIN(job->backoff_msec * config->conflict_backoff_multiplier, BACKOFF_MAX_MSEC);
     reservation_restart(job->reservation);
 }
 
-static void search(ManagerJob *job)
+void job_search(ManagerJob *job)
 {
     gint64 now_usec = g_get_monotonic_time();
     guint probes = 0;
@@ -512,7 +356,7 @@ static void search(ManagerJob *job)
         ConflictInfo conflict;
 
         if (probes >= PROBES_PER_TURN) {
-            wait_msec(job, 0);
+            job_wait(job, 0);
             return;
         }
         first = reservation_next(job->reservation, now_usec);
@@ -523,7 +367,7 @@ static void search(ManagerJob *job)
         probes += job->request.count;
         switch (try_candidate(job, first, &busy_port, &code)) {
         case PROBE_FREE:
-            record(job);
+            job_candidate_found(job);
             return;
         case PROBE_UNKNOWN:
             refuse_unknown(job, busy_port, code);
@@ -536,105 +380,9 @@ static void search(ManagerJob *job)
                                       .error = code};
             g_array_append_val(job->untold, conflict);
             if (!job->manager->config->conflict_enabled) {
-                finish_exhausted(job);
+                refuse(job);
                 return;
             }
         }
-    }
-}
-
-static void park(ManagerJob *job)
-{
-    enqueue(job);
-    g_queue_push_tail_link(&job->manager->parked, &job->parked_link);
-    job->is_parked = TRUE;
-}
-
-static void begin(ManagerJob *job)
-{
-    Manager *manager = job->manager;
-    g_autoptr(GError) error = NULL;
-    Lease *reused = NULL;
-    Outcome outcome = registry_begin(manager->registry, &job->request, g_get_monotonic_time(),
-                                     &job->reservation, &reused, &error);
-
-    if (outcome == OUTCOME_BUSY || (reused && reused->ending)) {
-        (void)lease_unref(reused);
-        park(job);
-    } else if (outcome != OUTCOME_OK) {
-        finish_error(job, outcome, g_steal_pointer(&error));
-    } else if (reused) {
-        g_autoptr(GPtrArray) leases = lease_array_new();
-
-        g_ptr_array_add(leases, reused);
-        finish(job, OUTCOME_OK, NULL, leases, TRUE);
-    } else {
-        search(job);
-    }
-}
-
-static void job_run(ManagerJob *job)
-{
-    if (job->reservation)
-        search(job);
-    else
-        begin(job);
-}
-
-/* ---- the outside ----------------------------------------------------------------------------- */
-
-ManagerJob *manager_allocate(Manager *manager, const LeaseRequest *request,
-                             const AllocateOptions *options, AllocateDone done, void *data)
-{
-    ManagerJob *job = g_new0(ManagerJob, 1);
-    gboolean gone = FALSE;
-
-    job->manager = manager;
-    copy_request(&job->request, request);
-    job->request.count = MAX(request->count, 1);
-    job->options = *options;
-    job->done = done;
-    job->data = data;
-    job->held = g_array_new(FALSE, FALSE, sizeof(int));
-    job->untold = g_array_new(FALSE, FALSE, sizeof(ConflictInfo));
-    job->backoff_msec = manager->config->conflict_backoff_msec;
-    job->link.data = job->parked_link.data = job;
-    job->gone = &gone;
-    begin(job);
-    if (gone)
-        return NULL;
-    job->gone = NULL;
-    return job;
-}
-
-void manager_job_cancel(ManagerJob *job)
-{
-    job->cancelled = TRUE;
-    if (!job->on_disk) /* else the end of the sync finds out what became of the record */
-        job_free(job);
-}
-
-void manager_wake_parked(Manager *manager)
-{
-    GList *link = NULL;
-
-    /* Through the queue of deadlines, so that a chain of requests is not a chain of calls. */
-    while ((link = g_queue_pop_head_link(&manager->parked))) {
-        ManagerJob *job = link->data;
-
-        job->is_parked = FALSE;
-        wait_msec(job, 0);
-    }
-}
-
-void manager_jobs_cancel_all(Manager *manager)
-{
-    GList *link = NULL;
-
-    while ((link = g_queue_peek_head_link(&manager->jobs))) {
-        ManagerJob *job = link->data;
-
-        g_assert(!job->on_disk);
-        job_free(job);
     }
 }

@@ -10,6 +10,12 @@
 #include "recovery/events.h"
 #include "recovery/metrics.h"
 #include "recovery/observe.h"
+#include "recovery/unit-calls.h"
+#include "util/fd.h"
+
+/* Graces at once from which one picture of all ports is cheaper than one of each port. */
+#define GRACES_SHARE_PICTURE 8
+#define PICTURE_MAX_AGE_USEC (50 * G_TIME_SPAN_MILLISECOND)
 
 static void on_grace_over(void *data);
 
@@ -18,10 +24,20 @@ static void arm_grace(HealthNote *note)
     const HealthSettings *settings =
         health_settings_of(note->monitor->manager->config, note->lease->service_type);
 
+    g_assert(!note->grace);
     note->grace = deadline_add(note->monitor->manager->deadlines,
                                g_get_monotonic_time() +
                                    (gint64)settings->process_grace_msec * G_TIME_SPAN_MILLISECOND,
                                on_grace_over, note);
+    note->monitor->graces++;
+}
+
+void deaths_end_grace(HealthNote *note)
+{
+    if (!note->grace)
+        return;
+    note->grace = deadline_cancel(note->grace);
+    note->monitor->graces--;
 }
 
 /* Serving goes on without the process that was named: by another of its unit or of its owner. */
@@ -30,12 +46,11 @@ static void hand_over(HealthNote *note, const SocketEntry *entry)
     Manager *manager = note->monitor->manager;
     Lease *lease = note->lease;
     g_autofree char *unit = entry ? socket_entry_unit(entry) : NULL;
-    StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
 
     deaths_unwatch(note->monitor, lease);
     registry_set_process(manager->registry, lease, (ProcessIdentity){0}, unit ? unit : lease->unit,
                          NULL);
-    (void)store_append(manager->store, &op, 1, NULL);
+    (void)manager_record(manager, lease, NULL); /* without it a restart finds it out again */
     metrics_count(METRIC_HANDOVERS);
     event_handover(lease);
     MANAGER_TELL(manager, health_changed, lease, lease->health,
@@ -56,112 +71,170 @@ static void end_lease(HealthNote *note)
             return;
     } else {
         health_set(monitor, lease, HEALTH_FAILING, lease->failures + 1, 0, "its process ended");
+        /* What a restart brings is another process; the sweep watches its port from here on. */
+        if (lease->on_unhealthy == ON_UNHEALTHY_RESTART)
+            registry_set_process(monitor->manager->registry, lease, (ProcessIdentity){0},
+                                 lease->unit, NULL);
     }
     health_follow(monitor, lease, REASON_PROCESS_EXITED);
 }
 
-typedef struct UnitQuestion {
-    Manager *manager;
-    Id lease;
-} UnitQuestion;
-
-static void unit_answered(UnitState state, const GError *error, void *data)
+/* "Unknown" and "starting" wait, until its service has had the time that a start may take. */
+static void unit_answered(HealthMonitor *monitor, Lease *lease, const char *unit, UnitState state,
+                          const GError *error)
 {
-    UnitQuestion *question = data;
-    Manager *manager = question->manager;
-    Lease *lease = registry_find(manager->registry, question->lease.text);
-    HealthNote *note = lease ? g_hash_table_lookup(manager->health->notes, lease) : NULL;
+    HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
     gint64 patience_usec;
 
-    g_free(question);
     if (!note || !note->asking)
         return;
     note->asking = FALSE;
     patience_usec =
-        note->died_usec +
-        (gint64)health_settings_of(manager->config, lease->service_type)->startup_grace_msec *
-            G_TIME_SPAN_MILLISECOND;
-    if (state == UNIT_STARTING && g_get_monotonic_time() < patience_usec)
+        note->died_usec + (gint64)health_settings_of(monitor->manager->config, lease->service_type)
+                                  ->startup_grace_msec *
+                              G_TIME_SPAN_MILLISECOND;
+    if ((state == UNIT_STARTING || state == UNIT_UNKNOWN) && g_get_monotonic_time() < patience_usec)
         arm_grace(note);
     else
         end_lease(note);
 }
 
-static void on_grace_over(void *data)
+/* (transfer none) (nullable): younger than the death, or a dying process would be seen in it. */
+static const SocketTable *shared_picture(HealthMonitor *monitor, gint64 died_usec)
 {
-    HealthNote *note = data;
-    Manager *manager = note->monitor->manager;
-    Lease *lease = note->lease;
-    g_autoptr(SocketTable) table =
-        socket_table_dump((PortRange){lease->port, lease->port}, lease->protocol, NULL);
+    gint64 now_usec = g_get_monotonic_time();
+
+    if (monitor->picture && monitor->picture_usec > died_usec &&
+        now_usec - monitor->picture_usec < PICTURE_MAX_AGE_USEC)
+        return monitor->picture;
+    g_clear_pointer(&monitor->picture, socket_table_free);
+    monitor->picture =
+        socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, NULL);
+    monitor->picture_usec = now_usec;
+    return monitor->picture;
+}
+
+static void look(HealthNote *note, const SocketTable *table)
+{
     const SocketEntry *entry = NULL;
     Fact by_owner;
-    Fact served = observe_served(lease, table, &by_owner, &entry);
 
-    note->grace = NULL;
-    if (served == FACT_UNKNOWN) {
+    if (observe_served(note->lease, table, &by_owner, &entry) == FACT_UNKNOWN) {
         arm_grace(note);
     } else if (by_owner == FACT_YES) {
         hand_over(note, entry);
-    } else if (lease->unit && manager->services) {
-        UnitQuestion *question = g_new0(UnitQuestion, 1);
-
-        question->manager = manager;
-        question->lease = lease->id;
+    } else if (unit_calls_possible(note->monitor, note->lease)) {
         note->asking = TRUE;
-        manager->services->query(lease->unit, lease->uid, unit_answered, question,
-                                 manager->services_data);
+        unit_calls_query(note->monitor, note->lease, unit_answered);
     } else {
         end_lease(note);
     }
 }
 
-static void process_ended(HealthMonitor *monitor, Lease *lease)
+static void on_grace_over(void *data)
+{
+    HealthNote *note = data;
+    HealthMonitor *monitor = note->monitor;
+    const Lease *lease = note->lease;
+    g_autoptr(SocketTable) table = NULL;
+
+    note->grace = NULL;
+    monitor->graces--;
+    if (lease->ending) /* if that fails, the sweep finds the dead process */
+        return;
+    if (monitor->graces >= GRACES_SHARE_PICTURE) {
+        look(note, shared_picture(monitor, note->died_usec));
+        return;
+    }
+    table = socket_table_dump_deep((PortRange){lease->port, lease->port}, lease->protocol,
+                                   SOCKET_DEPTH_LISTENING, NULL);
+    look(note, table);
+    g_clear_pointer(&monitor->picture, socket_table_free);
+}
+
+void deaths_begin_grace(HealthMonitor *monitor, Lease *lease)
 {
     HealthNote *note = health_note(monitor, lease);
 
     if (note->grace || note->asking)
         return;
-    metrics_count(METRIC_PROCESS_EXITS);
-    event_process_exited(lease);
     note->died_usec = g_get_monotonic_time();
     arm_grace(note);
 }
 
+static void process_ended(HealthMonitor *monitor, Lease *lease)
+{
+    const HealthNote *note = health_note(monitor, lease);
+
+    if (note->grace || note->asking)
+        return;
+    metrics_count(METRIC_PROCESS_EXITS);
+    event_process_exited(lease);
+    deaths_begin_grace(monitor, lease);
+}
+
+/*
+ * The number may belong to another process by now, which has leases and is watched, too: each lease
+ * is asked for its own.
+ */
 static void on_process_exit(pid_t pid, void *data)
 {
     HealthMonitor *monitor = data;
 
     for (Lease *lease = registry_first_of_pid(monitor->manager->registry, pid); lease;
-         lease = lease->by_pid.next)
-        process_ended(monitor, lease);
+         lease = lease->by_pid.next) {
+        HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
+
+        ProcessState state = PROCESS_ALIVE;
+
+        if (note && note->watched)
+            state = process_check(&lease->process, NULL);
+        if (state == PROCESS_ALIVE)
+            continue;
+        note->watched = FALSE; /* the watch of this process is used up */
+        if (state == PROCESS_DEAD)
+            process_ended(monitor, lease); /* else the sweep asks again */
+    }
 }
 
-static gboolean ensure_watch(HealthMonitor *monitor)
+static gboolean ensure_watch(HealthMonitor *monitor, GError **error)
+{
+    if (!monitor->processes)
+        monitor->processes =
+            process_watch_new(monitor->manager->context, on_process_exit, monitor, error);
+    return monitor->processes != NULL;
+}
+
+/* Thousands of processes are refused together; one line says it until it works again. */
+static void report_refusal(HealthMonitor *monitor, const GError *error)
+{
+    if (error && !monitor->watch_refused)
+        event_watch_failed(error);
+    monitor->watch_refused = error != NULL;
+}
+
+static void watch(HealthMonitor *monitor, HealthNote *note, int pidfd)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!monitor->processes)
-        monitor->processes =
-            process_watch_new(monitor->manager->context, on_process_exit, monitor, &error);
-    if (error)
-        event_watch_failed(error);
-    return monitor->processes != NULL;
+    if (ensure_watch(monitor, &error))
+        note->watched =
+            process_watch_add(monitor->processes, note->lease->process.pid, pidfd, &error);
+    else
+        (void)fd_close(pidfd);
+    report_refusal(monitor, error);
 }
 
 void deaths_watch(HealthMonitor *monitor, Lease *lease)
 {
     HealthNote *note = health_note(monitor, lease);
-    g_autoptr(GError) error = NULL;
     int pidfd = -1;
 
-    if (note->watched || !ensure_watch(monitor))
+    if (note->watched || note->grace || note->asking)
         return;
     switch (process_check(&lease->process, &pidfd)) {
     case PROCESS_ALIVE:
-        note->watched = process_watch_add(monitor->processes, lease->process.pid, pidfd, &error);
-        if (error) /* the sweep still sees whether its port is in use */
-            event_watch_failed(error);
+        watch(monitor, note, pidfd);
         return;
     case PROCESS_DEAD:
         process_ended(monitor, lease);
@@ -170,6 +243,12 @@ void deaths_watch(HealthMonitor *monitor, Lease *lease)
     default:
         return;
     }
+}
+
+void deaths_check(HealthMonitor *monitor, Lease *lease)
+{
+    if (lease->process.pid > 0)
+        deaths_watch(monitor, lease);
 }
 
 void deaths_unwatch(HealthMonitor *monitor, Lease *lease)
@@ -182,5 +261,5 @@ void deaths_unwatch(HealthMonitor *monitor, Lease *lease)
         process_watch_remove(monitor->processes, lease->process.pid);
     note->watched = FALSE;
     note->asking = FALSE;
-    note->grace = deadline_cancel(note->grace);
+    deaths_end_grace(note);
 }

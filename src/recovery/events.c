@@ -92,6 +92,7 @@ void event_released(const Lease *lease, Reason reason, gboolean stale)
 
 void event_conflict(const ConflictInfo *conflict)
 {
+    g_autofree char *holder = NULL;
     EventFields fields = {.n = 0};
 
     if (!event_rate_allows())
@@ -104,11 +105,15 @@ void event_conflict(const ConflictInfo *conflict)
     if (conflict->has_uid)
         event_add_number(&fields, "STYXY_HOLDER_UID", conflict->uid);
     event_add_number(&fields, "ERRNO", (guint64)conflict->error);
+    if (conflict->has_uid)
+        holder = g_strdup_printf("%s%suid %u%s%s", conflict->unit ? conflict->unit : "",
+                                 conflict->unit ? ", " : "", conflict->uid,
+                                 conflict->address ? " on address " : "",
+                                 conflict->address ? conflict->address : "");
     log_write(LOG_INFO, MESSAGE_PORT_CONFLICT, fields.field, fields.n,
-              "port %u/%s is held by %s%s, trying another for service type %s", conflict->port,
-              protocol_to_string(conflict->protocol),
-              conflict->unit ? conflict->unit : "a process that is not ours",
-              conflict->address ? "" : " (address not known)", conflict->service_type);
+              "port %u/%s, wanted for service type %s, is in use by %s", conflict->port,
+              protocol_to_string(conflict->protocol), conflict->service_type,
+              holder ? holder : "a program that the kernel does not name");
 }
 
 void event_no_port(const LeaseRequest *request, guint attempts, guint conflicts)
@@ -137,6 +142,14 @@ void event_store_failed(const GError *error)
 void event_store_works_again(void)
 {
     log_write(LOG_NOTICE, MESSAGE_STORE_WORKS_AGAIN, NULL, 0, "the state can be written again");
+}
+
+void event_snapshot_failed(const GError *error, guint retry_msec)
+{
+    log_write(LOG_WARNING, MESSAGE_SNAPSHOT_FAILED, NULL, 0,
+              "the journal could not be folded into a snapshot, nothing is lost, retrying in %u s: "
+              "%s",
+              (retry_msec + 999) / 1000, error->message);
 }
 
 void event_configuration_loaded(const Configuration *config)
@@ -184,7 +197,8 @@ void event_recovery_finished(const RecoveryReport *report)
     event_add_number(&fields, "STYXY_RELEASED", report->dropped);
     event_add_number(&fields, "STYXY_REPAIRED", report->repaired);
     log_write(report->ok ? LOG_NOTICE : LOG_ERR, MESSAGE_RECOVERY_FINISHED, fields.field, fields.n,
-              "recovery (%s) %s: %u leases kept, %u ended, %u repairs, %.1f ms", report->trigger,
+              "%srecovery (%s) %s: %u leases kept, %u ended, %u repairs, %.1f ms",
+              report->dry_run ? "dry run: " : "", report->trigger,
               report->ok ? "finished" : "failed", report->kept, report->dropped, report->repaired,
               (double)(report->finished_usec - report->started_usec) / G_TIME_SPAN_MILLISECOND);
 }

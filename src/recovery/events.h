@@ -18,6 +18,7 @@
 #define MESSAGE_STALE_RELEASED "e89d7eac97e7837150e7fd8d02ef8640"
 #define MESSAGE_STORE_FAILED "016e1f34d1879a8988c8537e2bd28cd1"
 #define MESSAGE_STORE_WORKS_AGAIN "8d50846cf99701ccc8298573dfc2d5ff"
+#define MESSAGE_SNAPSHOT_FAILED "70dd79420566422cbfa0ce4ecca0a152"
 #define MESSAGE_CONFIGURATION_LOADED "4b89103cce8d6baac229365ca8265ec2"
 #define MESSAGE_CONFIGURATION_REFUSED "093d17490d29d465b4deded53897df84"
 #define MESSAGE_LINES_SUPPRESSED "f2570f9fad3d7a0d3e34aef27f2ce610"
@@ -38,6 +39,7 @@ void event_conflict(const ConflictInfo *conflict);
 void event_no_port(const LeaseRequest *request, guint attempts, guint conflicts);
 void event_store_failed(const GError *error);
 void event_store_works_again(void);
+void event_snapshot_failed(const GError *error, guint retry_msec);
 void event_configuration_loaded(const Configuration *config);
 void event_configuration_refused(const GError *error);
 

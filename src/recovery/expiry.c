@@ -15,11 +15,7 @@ static void on_deadline(void *data)
 
     g_hash_table_remove(manager->expiries, lease);
     g_free(expiry);
-    /* The wall clock is what the owner was told; a step back gives the lease its time. */
-    if (lease->expires_usec > g_get_real_time())
-        expiry_arm(manager, lease);
-    else
-        manager_end(manager, lease, REASON_EXPIRED);
+    manager_end(manager, lease, REASON_EXPIRED);
 }
 
 void expiry_arm(Manager *manager, Lease *lease)
@@ -30,8 +26,10 @@ void expiry_arm(Manager *manager, Lease *lease)
     expiry_disarm(manager, lease);
     if (lease->expires_usec == 0)
         return;
-    left_usec = MIN(lease->expires_usec - g_get_real_time(),
-                    (gint64)lease->ttl_msec * G_TIME_SPAN_MILLISECOND);
+    /* A wall clock that was set back must not make a lease of seconds last for days. */
+    left_usec = lease->expires_usec - g_get_real_time();
+    if (lease->ttl_msec > 0)
+        left_usec = MIN(left_usec, (gint64)lease->ttl_msec * G_TIME_SPAN_MILLISECOND);
     expiry = g_new0(Expiry, 1);
     expiry->manager = manager;
     expiry->lease = lease;

@@ -13,6 +13,12 @@ struct HealthMonitor {
     GHashTable *notes;       /* Lease * -> HealthNote *, for leases with anything to note */
     Deadline *next_sweep;
     struct Sweep *sweep;      /* owned, the one under way */
+    GQueue cleanups;          /* of Sweep, owned: asked for, and wait for the one under way */
+    GQueue unit_calls;        /* of UnitCall: the service manager has not answered yet */
+    SocketTable *picture;     /* owned: of deaths.c, shared by deaths that come together */
+    gint64 picture_usec;      /* CLOCK_MONOTONIC before it was taken */
+    guint graces;             /* notes with a grace */
+    gboolean watch_refused;   /* the kernel watches no more processes, and that was said */
     guint mass_failures;      /* sweeps in a row that were doubted as a whole */
     gint64 checked_usec;      /* CLOCK_REALTIME of the last finished sweep */
     struct HttpChecker *http; /* owned, NULL until the first check */
@@ -46,12 +52,18 @@ void health_set(HealthMonitor *monitor, Lease *lease, Health health, guint32 fai
  */
 void health_follow(HealthMonitor *monitor, Lease *lease, Reason reason);
 
-/** health_is_young: within startup_grace_msec of its grant or of its last restart by us. */
+/**
+ * health_is_young: that it is not in use says nothing yet: within startup_grace_msec of its grant
+ * and never seen, or of its last restart by us, or still to be claimed by its client.
+ */
 gboolean health_is_young(const HealthMonitor *monitor, const Lease *lease);
 
 /** health_arm: has the next sweep come, unless one is due or under way or there is nothing to see.
  */
 void health_arm(HealthMonitor *monitor);
+
+/** health_forgive_restarts: @lease is well, so its restarts count from the beginning again. */
+void health_forgive_restarts(HealthMonitor *monitor, Lease *lease);
 
 /** health_http_start: asks the lease's health_url; the verdict lands in the note. */
 void health_http_start(HealthMonitor *monitor, Lease *lease);

@@ -5,8 +5,20 @@
 
 static gboolean ends_when_unused(const Lease *lease)
 {
-    return lease->health == HEALTH_QUARANTINED ||
-           (lease->lifetime == LIFETIME_AUTO && lease->ttl_msec == 0);
+    if (lease->health == HEALTH_QUARANTINED)
+        return TRUE;
+    if (lease->ttl_msec != 0)
+        return FALSE;
+    switch (lease->lifetime) {
+    case LIFETIME_AUTO:
+        return TRUE;
+    case LIFETIME_PROCESS:
+        return lease->process.pid == 0;
+    case LIFETIME_CLIENT:
+        return !lease->client;
+    default:
+        return FALSE;
+    }
 }
 
 static HealthVerdict unchanged(const Lease *lease)
@@ -42,7 +54,7 @@ HealthVerdict health_judge(const Lease *lease, const HealthSight *sight,
             verdict.seen = TRUE;
             return verdict;
         }
-        if (sight->http_healthy == FACT_NO && !(sight->is_young && !lease->ever_seen)) {
+        if (sight->http_healthy == FACT_NO && !sight->is_young) {
             verdict = fail(lease, settings, REASON_UNHEALTHY, "its health check fails");
             verdict.seen = TRUE;
             return verdict;
@@ -59,7 +71,7 @@ HealthVerdict health_judge(const Lease *lease, const HealthSight *sight,
         }
         return verdict;
     }
-    if (sight->is_young && !lease->ever_seen)
+    if (sight->is_young)
         return verdict;
     return lease->ever_seen || lease->health == HEALTH_QUARANTINED
                ? fail(lease, settings, REASON_NOT_IN_USE, "its port is not in use")

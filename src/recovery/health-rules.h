@@ -19,7 +19,7 @@
 typedef struct HealthSight {
     Fact served;       /* see observe_served() */
     Fact http_healthy; /* verdict of the last HTTP check, UNKNOWN = none */
-    gboolean is_young; /* granted or restarted less than startup_grace_msec ago */
+    gboolean is_young; /* it may be on its way: see health_is_young() */
 } HealthSight;
 
 typedef struct HealthVerdict {
@@ -34,8 +34,10 @@ typedef struct HealthVerdict {
 /**
  * health_judge: the next step of @lease. FACT_UNKNOWN changes nothing.
  *
- * Only a lease of LIFETIME_AUTO without a ttl ends because its port is not in use; the others are
- * ended by what they are tied to. An HTTP check that fails counts for every lifetime.
+ * A lease ends because its port is not in use where nothing else would end it: LIFETIME_AUTO
+ * without a ttl, a process that is not known any more after a hand-over, a client whose connection
+ * is lost. The others are ended by what they are tied to. An HTTP check that fails counts for every
+ * lifetime.
  */
 HealthVerdict health_judge(const Lease *lease, const HealthSight *sight,
                            const HealthSettings *settings);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "recovery/health.h"
 
+#include "recovery/claims.h"
 #include "recovery/deaths.h"
 #include "recovery/events.h"
 #include "recovery/health-private.h"
 #include "recovery/metrics.h"
 #include "recovery/sweep.h"
+#include "recovery/unit-calls.h"
 
 /* Pauses between restarts of one service grow from the check interval up to this. */
 #define RESTART_PAUSE_MAX_USEC (10 * 60 * G_USEC_PER_SEC)
@@ -27,7 +29,7 @@ static void note_free(gpointer data)
 {
     HealthNote *note = data;
 
-    note->grace = deadline_cancel(note->grace);
+    deaths_end_grace(note);
     health_http_cancel(note);
     g_free(note);
 }
@@ -37,7 +39,6 @@ void health_set(HealthMonitor *monitor, Lease *lease, Health health, guint32 fai
 {
     Manager *manager = monitor->manager;
     Health before = lease->health;
-    StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
 
     registry_set_health(manager->registry, lease, health, failures, seen_usec, NULL);
     if (why || g_hash_table_contains(monitor->notes, lease))
@@ -45,36 +46,25 @@ void health_set(HealthMonitor *monitor, Lease *lease, Health health, guint32 fai
     if (before == health)
         return;
     /* That it was in use once is worth a record; when the disk refuses, the next sight says it. */
-    (void)store_append(manager->store, &op, 1, NULL);
+    (void)manager_record(manager, lease, NULL);
     event_health(lease, before, why);
     MANAGER_TELL(manager, health_changed, lease, before, why);
 }
 
 /* ---- what follows ---------------------------------------------------------------------------- */
 
-typedef struct Restart {
-    Manager *manager;
-    Id lease;
-    char *unit;
-} Restart;
-
-static void restart_done(UnitState state, const GError *error, void *data)
+static void restarted(HealthMonitor *monitor, Lease *lease, const char *unit, UnitState state,
+                      const GError *error)
 {
-    Restart *restart = data;
-    Manager *manager = restart->manager;
-    Lease *lease = registry_find(manager->registry, restart->lease.text);
+    guint restarts = health_note(monitor, lease)->restarts;
 
-    if (lease && error) {
-        event_restart_failed(lease, restart->unit, error);
-    } else if (lease) {
-        guint restarts = health_note(manager->health, lease)->restarts;
-
-        metrics_count(METRIC_SERVICE_RESTARTS);
-        event_restarted(lease, restart->unit, restarts);
-        MANAGER_TELL(manager, service_restarted, lease, restart->unit, restarts);
+    if (error) {
+        event_restart_failed(lease, unit, error);
+        return;
     }
-    g_free(restart->unit);
-    g_free(restart);
+    metrics_count(METRIC_SERVICE_RESTARTS);
+    event_restarted(lease, unit, restarts);
+    MANAGER_TELL(monitor->manager, service_restarted, lease, unit, restarts);
 }
 
 static void restart_service(HealthMonitor *monitor, Lease *lease, Reason reason)
@@ -84,9 +74,8 @@ static void restart_service(HealthMonitor *monitor, Lease *lease, Reason reason)
     HealthNote *note = health_note(monitor, lease);
     gint64 now_usec = g_get_monotonic_time();
     gint64 pause_usec = (gint64)manager->config->health_check_interval_msec * 1000;
-    Restart *restart = NULL;
 
-    if (!lease->unit || !manager->services || note->restarts >= settings->max_failures) {
+    if (!unit_calls_possible(monitor, lease) || note->restarts >= settings->max_failures) {
         manager_end(manager, lease, reason);
         return;
     }
@@ -97,12 +86,16 @@ static void restart_service(HealthMonitor *monitor, Lease *lease, Reason reason)
     note->restart_again_usec =
         now_usec + MIN(pause_usec << MIN(note->restarts, 16), RESTART_PAUSE_MAX_USEC);
     registry_set_health(manager->registry, lease, HEALTH_FAILING, 0, 0, NULL);
-    restart = g_new0(Restart, 1);
-    restart->manager = manager;
-    restart->lease = lease->id;
-    restart->unit = g_strdup(lease->unit);
-    manager->services->restart(lease->unit, lease->uid, restart_done, restart,
-                               manager->services_data);
+    unit_calls_restart(monitor, lease, restarted);
+}
+
+void health_forgive_restarts(HealthMonitor *monitor, Lease *lease)
+{
+    HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
+
+    /* Not before the pause is over, or a service that falls over again and again never ends. */
+    if (note && note->restarts > 0 && g_get_monotonic_time() >= note->restart_again_usec)
+        note->restarts = 0;
 }
 
 void health_follow(HealthMonitor *monitor, Lease *lease, Reason reason)
@@ -113,6 +106,9 @@ void health_follow(HealthMonitor *monitor, Lease *lease, Reason reason)
         return;
     switch (lease->on_unhealthy) {
     case ON_UNHEALTHY_NOTIFY:
+        /* That is about its health; what it is tied to ends it all the same. */
+        if (reason == REASON_PROCESS_EXITED)
+            manager_end(manager, lease, reason);
         return;
     case ON_UNHEALTHY_RESTART:
         restart_service(monitor, lease, reason);
@@ -130,9 +126,11 @@ gboolean health_is_young(const HealthMonitor *monitor, const Lease *lease)
                             ->startup_grace_msec *
                         G_TIME_SPAN_MILLISECOND;
 
+    if (claims_is_waiting(monitor->manager, lease))
+        return TRUE;
     if (note && note->restarts > 0)
         return g_get_monotonic_time() - note->restarted_usec < grace_usec;
-    return g_get_real_time() - lease->created_usec < grace_usec;
+    return !lease->ever_seen && g_get_real_time() - lease->created_usec < grace_usec;
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -167,7 +165,10 @@ HealthMonitor *health_monitor_new(Manager *manager)
     HealthMonitor *monitor = g_new0(HealthMonitor, 1);
 
     monitor->manager = manager;
+    monitor->was_enabled = manager->config->health_enabled;
     monitor->notes = g_hash_table_new_full(NULL, NULL, NULL, note_free);
+    g_queue_init(&monitor->cleanups);
+    g_queue_init(&monitor->unit_calls);
     return monitor;
 }
 
@@ -176,10 +177,12 @@ HealthMonitor *health_monitor_free(HealthMonitor *monitor)
     if (!monitor)
         return NULL;
     sweep_cancel(monitor);
+    unit_calls_forget(monitor);
     monitor->next_sweep = deadline_cancel(monitor->next_sweep);
     monitor->processes = process_watch_free(monitor->processes);
     g_hash_table_unref(monitor->notes);
     health_http_free(monitor);
+    g_clear_pointer(&monitor->picture, socket_table_free);
     g_free(monitor);
     return NULL;
 }
@@ -201,6 +204,17 @@ void health_unwatch(HealthMonitor *monitor, Lease *lease)
         monitor->next_sweep = deadline_cancel(monitor->next_sweep);
 }
 
+void health_process_exited(HealthMonitor *monitor, Lease *lease)
+{
+    if (monitor->manager->config->health_enabled)
+        deaths_begin_grace(monitor, lease);
+}
+
+gboolean health_is_busy(const HealthMonitor *monitor)
+{
+    return monitor->sweep != NULL || monitor->cleanups.length > 0;
+}
+
 static void watch_all(HealthMonitor *monitor)
 {
     guint32 cursor = 0;
@@ -217,7 +231,7 @@ void health_configuration_changed(HealthMonitor *monitor)
     monitor->next_sweep = deadline_cancel(monitor->next_sweep);
     if (!enabled) {
         sweep_cancel(monitor);
-        g_hash_table_remove_all(monitor->notes);
+        g_hash_table_remove_all(monitor->notes); /* before the watch that it refers to */
         monitor->processes = process_watch_free(monitor->processes);
     } else if (!monitor->was_enabled) {
         watch_all(monitor);

@@ -19,6 +19,12 @@ void health_watch(HealthMonitor *monitor, Lease *lease);
 /** health_unwatch: the lease is about to leave the registry. */
 void health_unwatch(HealthMonitor *monitor, Lease *lease);
 
+/** health_process_exited: the end of a lease whose process has ended is due again: see deaths.c. */
+void health_process_exited(HealthMonitor *monitor, Lease *lease);
+
+/** health_is_busy: whether somebody waits for a sweep. */
+gboolean health_is_busy(const HealthMonitor *monitor);
+
 /** health_configuration_changed: takes new intervals; switches on or off. */
 void health_configuration_changed(HealthMonitor *monitor);
 

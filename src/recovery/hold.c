@@ -26,15 +26,21 @@ static char *name_of(const char *lease_id)
     return g_strconcat(NAME_PREFIX, lease_id, NULL);
 }
 
-HoldTable *hold_table_new(guint max)
+void hold_table_set_max(HoldTable *table, guint max)
 {
-    HoldTable *table = g_new0(HoldTable, 1);
     struct rlimit limit;
 
     table->max = max;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
         table->max = (guint)MIN((rlim_t)max,
                                 limit.rlim_cur > FDS_RESERVED ? limit.rlim_cur - FDS_RESERVED : 0);
+}
+
+HoldTable *hold_table_new(guint max)
+{
+    HoldTable *table = g_new0(HoldTable, 1);
+
+    hold_table_set_max(table, max);
     table->fds = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     return table;
 }
@@ -54,9 +60,9 @@ HoldTable *hold_table_free(HoldTable *table)
     return NULL;
 }
 
-gboolean hold_table_has_room(const HoldTable *table)
+gboolean hold_table_has_room(const HoldTable *table, guint count)
 {
-    return g_hash_table_size(table->fds) < table->max;
+    return (guint64)g_hash_table_size(table->fds) + count <= table->max;
 }
 
 guint hold_table_count(const HoldTable *table)
@@ -122,9 +128,9 @@ gboolean hold_renew(HoldTable *table, const Lease *lease)
 
     if (lease->hold != HOLD_SOFT || hold_table_holds(table, lease))
         return TRUE;
-    if (!hold_table_has_room(table))
+    if (!hold_table_has_room(table, 1))
         return FALSE;
-    fd = hold_bind(lease->port, lease->address);
+    fd = bind_socket(lease->port, SOCK_STREAM, lease->address, TRUE);
     if (fd < 0)
         return fd == -EADDRINUSE;
     hold_table_add(table, lease, fd);

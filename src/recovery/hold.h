@@ -17,9 +17,13 @@ HoldTable *hold_table_new(guint max);
  */
 HoldTable *hold_table_free(HoldTable *table);
 
-/** hold_table_has_room: whether one more may be held; RLIMIT_NOFILE leaves a reserve for callers.
+/** hold_table_set_max: what is held beyond it stays. */
+void hold_table_set_max(HoldTable *table, guint max);
+
+/**
+ * hold_table_has_room: whether @count more may be held; RLIMIT_NOFILE leaves a reserve for callers.
  */
-gboolean hold_table_has_room(const HoldTable *table);
+gboolean hold_table_has_room(const HoldTable *table, guint count);
 guint hold_table_count(const HoldTable *table);
 
 /**
@@ -40,7 +44,8 @@ void hold_table_add(HoldTable *table, const Lease *lease, int fd);
 gboolean hold_table_adopt(HoldTable *table, const Lease *lease, int fd, const char *name);
 
 /**
- * hold_renew: binds anew for a lease that asks for a hold and has none.
+ * hold_renew: binds anew for a lease that asks for a hold and has none. Beside a service that lets
+ * others in (SO_REUSEADDR); its rightful service is at no moment refused for it.
  * Returns: FALSE when that failed for another reason than the service being there.
  */
 gboolean hold_renew(HoldTable *table, const Lease *lease);

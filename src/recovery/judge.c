@@ -24,59 +24,65 @@ void judge_boot(Lease *const *leases, Verdict *verdicts, guint n, Fact same_boot
     }
 }
 
-/* Whether a is the one to keep of two that cannot both stay. */
-static gboolean is_better(const Lease *a, const LeaseFacts *a_facts, const Lease *b,
-                          const LeaseFacts *b_facts)
+/* Ranks leases of which not all can stay: the best first. */
+typedef struct Ranking {
+    Lease *const *leases;
+    const LeaseFacts *facts;
+} Ranking;
+
+static int compare(gconstpointer a, gconstpointer b, gpointer data)
 {
-    if (a_facts->served_by_owner != b_facts->served_by_owner) {
-        if (a_facts->served_by_owner == FACT_YES)
-            return TRUE;
-        if (b_facts->served_by_owner == FACT_YES)
-            return FALSE;
-    }
-    if (a_facts->served != b_facts->served) {
-        if (a_facts->served == FACT_YES)
-            return TRUE;
-        if (b_facts->served == FACT_YES)
-            return FALSE;
-    }
-    return a->created_usec > b->created_usec;
+    const Ranking *ranking = data;
+    guint i = *(const guint *)a, j = *(const guint *)b;
+    const LeaseFacts *x = &ranking->facts[i], *y = &ranking->facts[j];
+    gint64 x_usec = ranking->leases[i]->created_usec, y_usec = ranking->leases[j]->created_usec;
+
+    if ((x->served_by_owner == FACT_YES) != (y->served_by_owner == FACT_YES))
+        return x->served_by_owner == FACT_YES ? -1 : 1;
+    if ((x->served == FACT_YES) != (y->served == FACT_YES))
+        return x->served == FACT_YES ? -1 : 1;
+    if (x_usec != y_usec)
+        return x_usec > y_usec ? -1 : 1;
+    return i < j ? -1 : i > j;
 }
 
-/* Keeps the better one of @i and the one in @keepers under @key, drops the other. */
-static void keep_one(GHashTable *keepers, gconstpointer key, Lease *const *leases,
-                     const LeaseFacts *facts, Verdict *verdicts, guint i, const char *why)
+/* (transfer full): indices of all leases, the best first. */
+static guint *rank(Lease *const *leases, const LeaseFacts *facts, guint n)
 {
-    gpointer found = NULL;
-    guint other;
+    Ranking ranking = {leases, facts};
+    guint *order = g_new(guint, n);
 
-    if (!g_hash_table_lookup_extended(keepers, key, NULL, &found)) {
-        g_hash_table_insert(keepers, (gpointer)key, GUINT_TO_POINTER(i));
-        return;
-    }
-    other = GPOINTER_TO_UINT(found);
-    if (verdicts[other].drop || is_better(leases[i], &facts[i], leases[other], &facts[other])) {
-        if (!verdicts[other].drop)
-            drop(&verdicts[other], REASON_DUPLICATE_SINGLETON, why);
-        g_hash_table_insert(keepers, (gpointer)key, GUINT_TO_POINTER(i));
-    } else {
-        drop(&verdicts[i], REASON_DUPLICATE_SINGLETON, why);
-    }
+    for (guint i = 0; i < n; i++)
+        order[i] = i;
+    g_qsort_with_data(order, (gint)n, sizeof *order, compare, &ranking);
+    return order;
+}
+
+static gboolean takes(PortSet *set, const Lease *lease, Protocol protocol)
+{
+    return lease->protocol & protocol && port_set_contains(set, lease->port);
 }
 
 void judge_ports(Lease *const *leases, const LeaseFacts *facts, Verdict *verdicts, guint n)
 {
-    g_autoptr(GHashTable) tcp = g_hash_table_new(NULL, NULL);
-    g_autoptr(GHashTable) udp = g_hash_table_new(NULL, NULL);
-    static const char why[] = "another record names the same port";
+    g_autofree guint *order = rank(leases, facts, n);
+    g_autofree PortSet *tcp = g_new0(PortSet, 1);
+    g_autofree PortSet *udp = g_new0(PortSet, 1);
 
     for (guint i = 0; i < n; i++) {
-        gconstpointer port = GUINT_TO_POINTER(leases[i]->port);
+        const Lease *lease = leases[order[i]];
+        Verdict *verdict = &verdicts[order[i]];
 
-        if (!verdicts[i].drop && leases[i]->protocol & PROTOCOL_TCP)
-            keep_one(tcp, port, leases, facts, verdicts, i, why);
-        if (!verdicts[i].drop && leases[i]->protocol & PROTOCOL_UDP)
-            keep_one(udp, port, leases, facts, verdicts, i, why);
+        if (verdict->drop)
+            continue;
+        if (takes(tcp, lease, PROTOCOL_TCP) || takes(udp, lease, PROTOCOL_UDP)) {
+            drop(verdict, REASON_ORPHANED, "another record names the same port");
+            continue;
+        }
+        if (lease->protocol & PROTOCOL_TCP)
+            port_set_add(tcp, lease->port);
+        if (lease->protocol & PROTOCOL_UDP)
+            port_set_add(udp, lease->port);
     }
 }
 
@@ -102,16 +108,19 @@ void judge_orphans(Lease *const *leases, const LeaseFacts *facts, Verdict *verdi
 void judge_singletons(Lease *const *leases, const LeaseFacts *facts, Verdict *verdicts, guint n,
                       const Configuration *config)
 {
-    g_autoptr(GHashTable) keepers = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autofree guint *order = rank(leases, facts, n);
+    g_autoptr(GHashTable) kept = g_hash_table_new(g_str_hash, g_str_equal);
 
     for (guint i = 0; i < n; i++) {
+        const Lease *lease = leases[order[i]];
+        Verdict *verdict = &verdicts[order[i]];
         const ServiceType *type = NULL;
 
-        if (verdicts[i].drop || leases[i]->health == HEALTH_QUARANTINED)
+        if (verdict->drop || lease->health == HEALTH_QUARANTINED)
             continue;
-        type = configuration_find_type(config, leases[i]->service_type);
-        if (type && type->single)
-            keep_one(keepers, leases[i]->service_type, leases, facts, verdicts, i,
-                     "its service type is a singleton and has another lease");
+        type = configuration_find_type(config, lease->service_type);
+        if (type && type->single && !g_hash_table_add(kept, type->name))
+            drop(verdict, REASON_DUPLICATE_SINGLETON,
+                 "its service type is a singleton and has another lease");
     }
 }

@@ -40,7 +40,9 @@ typedef struct Verdict {
 /** judge_boot: @same_boot NO ends what a reboot ends and lets persistent leases sleep. */
 void judge_boot(Lease *const *leases, Verdict *verdicts, guint n, Fact same_boot);
 
-/** judge_ports: of two leases on one port and protocol one stays: the served one, else the newer.
+/**
+ * judge_ports: of two leases on one port and protocol one stays: the one that its owner serves,
+ * else the served one, else the newer.
  */
 void judge_ports(Lease *const *leases, const LeaseFacts *facts, Verdict *verdicts, guint n);
 
@@ -52,7 +54,6 @@ void judge_ports(Lease *const *leases, const LeaseFacts *facts, Verdict *verdict
 void judge_orphans(Lease *const *leases, const LeaseFacts *facts, Verdict *verdicts, guint n,
                    gint64 now_usec);
 
-/** judge_singletons: of a singleton type one lease stays: the one that is served, else the newer.
- */
+/** judge_singletons: of a singleton type one lease stays, chosen in the same way. */
 void judge_singletons(Lease *const *leases, const LeaseFacts *facts, Verdict *verdicts, guint n,
                       const Configuration *config);

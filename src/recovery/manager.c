@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "recovery/manager.h"
 
+#include "recovery/claims.h"
 #include "recovery/events.h"
 #include "recovery/expiry.h"
 #include "recovery/health.h"
 #include "recovery/manager-private.h"
 #include "recovery/metrics.h"
+#include "recovery/release.h"
 #include "recovery/startup.h"
-#include "util/fdstore.h"
 
 /* ---- state ----------------------------------------------------------------------------------- */
 
@@ -51,22 +52,6 @@ void manager_update_state(Manager *manager)
         manager->listener->state_changed(manager->listener_data);
 }
 
-static void retry_unrecorded(Manager *manager)
-{
-    g_autoptr(GHashTable) ends = g_steal_pointer(&manager->unrecorded);
-    GHashTableIter iter;
-    gpointer id, reason;
-
-    manager->unrecorded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_hash_table_iter_init(&iter, ends);
-    while (g_hash_table_iter_next(&iter, &id, &reason)) {
-        Lease *lease = registry_find(manager->registry, id);
-
-        if (lease)
-            manager_end(manager, lease, (Reason)GPOINTER_TO_INT(reason));
-    }
-}
-
 static void store_health_changed(const GError *error, void *data)
 {
     Manager *manager = data;
@@ -79,17 +64,13 @@ static void store_health_changed(const GError *error, void *data)
     }
     manager_update_state(manager);
     if (!error)
-        retry_unrecorded(manager);
+        release_store_works_again(manager);
 }
 
-/* A release whose sockets the service manager has to let go of, too, before it is true. */
-typedef struct Letting {
-    Manager *manager; /* NULL: gone meanwhile */
-    GArray *changes;
-    ReleaseDone done;
-    void *data;
-    GList link;
-} Letting;
+static void store_snapshot_failed(const GError *error, guint retry_msec, void *data)
+{
+    event_snapshot_failed(error, retry_msec);
+}
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
@@ -99,7 +80,9 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     StoreOptions store_options = {
         .dir = options->state_dir,
         .backup_corrupted = options->config->system_backup_corrupted_state,
+        .compact_bytes = options->compact_bytes,
         .health_changed = store_health_changed,
+        .snapshot_failed = store_snapshot_failed,
         .data = manager,
     };
 
@@ -117,9 +100,10 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     manager->recovering = TRUE;
     g_queue_init(&manager->jobs);
     g_queue_init(&manager->parked);
-    g_queue_init(&manager->letting);
-    manager->unrecorded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    release_init(manager);
     manager->expiries = g_hash_table_new(NULL, NULL);
+    manager->claims = g_hash_table_new(NULL, NULL);
+    manager->claim_grace_usec = CLAIM_GRACE_USEC;
     manager->health = health_monitor_new(manager);
     manager->holds = hold_table_new(options->config->limit_held_sockets);
     manager->passed = options->held ? g_array_ref(options->held) : NULL;
@@ -131,19 +115,19 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
 
 Manager *manager_free(Manager *manager)
 {
-    GList *link = NULL;
-
     if (!manager)
         return NULL;
     manager->listener = NULL;
+    manager->became_idle = NULL;
     manager->store = store_close(manager->store);
     manager_jobs_cancel_all(manager);
-    while ((link = g_queue_pop_head_link(&manager->letting)))
-        ((Letting *)link->data)->manager = NULL;
+    manager->startup_retry = deadline_cancel(manager->startup_retry);
+    release_deinit(manager);
     manager->health = health_monitor_free(manager->health);
     expiry_disarm_all(manager);
     g_hash_table_unref(manager->expiries);
-    g_hash_table_unref(manager->unrecorded);
+    claims_disarm_all(manager);
+    g_hash_table_unref(manager->claims);
     manager->holds = hold_table_free(manager->holds);
     g_clear_pointer(&manager->passed, g_array_unref);
     manager->registry = registry_free(manager->registry);
@@ -197,7 +181,6 @@ void manager_start(Manager *manager)
 {
     startup_run(manager);
     manager->recovering = FALSE;
-    health_configuration_changed(manager->health);
     manager_update_state(manager);
 }
 
@@ -222,6 +205,7 @@ gboolean manager_reload(Manager *manager, GError **error)
     (void)configuration_unref(manager->config);
     manager->config = g_steal_pointer(&config);
     event_configuration_loaded(manager->config);
+    hold_table_set_max(manager->holds, manager->config->limit_held_sockets);
     health_configuration_changed(manager->health);
     if (manager->listener && manager->listener->configuration_changed)
         manager->listener->configuration_changed(manager->listener_data);
@@ -230,206 +214,25 @@ gboolean manager_reload(Manager *manager, GError **error)
 
 /* ---- leases ---------------------------------------------------------------------------------- */
 
-void manager_tell_granted(Manager *manager, const GArray *changes, guint attempts,
-                          const GArray *conflicts)
+gboolean manager_record(Manager *manager, Lease *lease, GError **error)
 {
-    for (guint i = 0; i < changes->len; i++) {
-        Lease *lease = g_array_index(changes, Change, i).lease;
+    StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
 
-        expiry_arm(manager, lease);
-        health_watch(manager->health, lease);
-        MANAGER_TELL(manager, allocated, lease, attempts, conflicts);
-        event_granted(lease, attempts);
+    /* After the record of its end another of its life would bring it back. */
+    if (lease->ending) {
+        g_set_error(error, OUTCOME_ERROR, OUTCOME_BUSY, "lease %s is being released",
+                    lease->id.text);
+        return FALSE;
     }
-}
-
-void manager_tell_released(Manager *manager, const GArray *changes)
-{
-    for (guint i = 0; i < changes->len; i++) {
-        const Change *change = &g_array_index(changes, Change, i);
-        gboolean stale = change->reason != REASON_RELEASED;
-
-        metrics_count(METRIC_RELEASES);
-        if (stale)
-            metrics_count(METRIC_STALE_RELEASES);
-        MANAGER_TELL(manager, released, change->lease, change->reason, stale);
-        event_released(change->lease, change->reason, stale);
-    }
-}
-
-typedef struct PendingRelease {
-    Manager *manager;
-    GPtrArray *leases;
-    Reason reason;
-    ReleaseDone done;
-    void *data;
-} PendingRelease;
-
-static void tell_end(Manager *manager, const GArray *changes, ReleaseDone done, void *data)
-{
-    if (done)
-        done(NULL, data);
-    manager_tell_released(manager, changes);
-    manager_wake_parked(manager);
-    if (registry_count(manager->registry) == 0 && manager->became_idle)
-        manager->became_idle(manager->became_idle_data);
-}
-
-static void let_go(void *data)
-{
-    Letting *letting = data;
-    g_autoptr(GArray) changes = letting->changes;
-
-    if (letting->manager) {
-        g_queue_unlink(&letting->manager->letting, &letting->link);
-        tell_end(letting->manager, changes, letting->done, letting->data);
-    }
-    g_free(letting);
-}
-
-static void remove_all(Manager *manager, GPtrArray *leases, Reason reason, ReleaseDone done,
-                       void *data)
-{
-    g_autoptr(GArray) changes = change_array_new();
-    gboolean wait = FALSE;
-    Letting *letting = NULL;
-
-    for (guint i = 0; i < leases->len; i++) {
-        expiry_disarm(manager, leases->pdata[i]);
-        health_unwatch(manager->health, leases->pdata[i]);
-        wait |= hold_table_drop(manager->holds, leases->pdata[i]);
-        registry_remove(manager->registry, leases->pdata[i], reason, changes);
-    }
-    if (!wait) {
-        tell_end(manager, changes, done, data);
-        return;
-    }
-    letting = g_new0(Letting, 1);
-    letting->manager = manager;
-    letting->changes = g_steal_pointer(&changes);
-    letting->done = done;
-    letting->data = data;
-    letting->link.data = letting;
-    g_queue_push_tail_link(&manager->letting, &letting->link);
-    fdstore_barrier(manager->context, let_go, letting);
-}
-
-static void refuse_release(const GError *cause, ReleaseDone done, void *data)
-{
-    g_autoptr(GError) error = g_error_new(
-        OUTCOME_ERROR, OUTCOME_STATE_UNAVAILABLE,
-        "the release could not be recorded, so nothing was released: %s", cause->message);
-
-    if (done)
-        done(error, data);
-}
-
-static void release_on_disk(const GError *error, void *data)
-{
-    PendingRelease *pending = data;
-    Manager *manager = pending->manager;
-
-    manager->releases_on_disk--;
-    for (guint i = 0; i < pending->leases->len; i++)
-        ((Lease *)pending->leases->pdata[i])->ending = FALSE;
-    if (error)
-        refuse_release(error, pending->done, pending->data);
-    else
-        remove_all(manager, pending->leases, pending->reason, pending->done, pending->data);
-    g_ptr_array_unref(pending->leases);
-    g_free(pending);
-    manager_wake_parked(manager);
-}
-
-static GPtrArray *referenced(GPtrArray *leases)
-{
-    GPtrArray *copy = lease_array_new();
-
-    for (guint i = 0; i < leases->len; i++)
-        g_ptr_array_add(copy, lease_ref(leases->pdata[i]));
-    return copy;
-}
-
-void manager_release(Manager *manager, GPtrArray *leases, Reason reason, ReleaseDone done,
-                     void *data)
-{
-    g_autofree StoreOp *ops = g_new0(StoreOp, leases->len);
-    g_autoptr(GPtrArray) kept = referenced(leases);
-    g_autoptr(GError) error = NULL;
-    PendingRelease *pending = NULL;
-    gboolean durable = FALSE;
-
-    for (guint i = 0; i < leases->len; i++) {
-        Lease *lease = leases->pdata[i];
-
-        g_assert(lease->in_registry && !lease->ending);
-        durable |= lease->lifetime == LIFETIME_PERSISTENT;
-        ops[i] = (StoreOp){.kind = STORE_DROP_LEASE, .lease = lease, .reason = reason};
-    }
-    if (!durable) {
-        if (store_append(manager->store, ops, leases->len, &error))
-            remove_all(manager, kept, reason, done, data);
-        else
-            refuse_release(error, done, data);
-        return;
-    }
-
-    pending = g_new0(PendingRelease, 1);
-    *pending = (PendingRelease){manager, g_ptr_array_ref(kept), reason, done, data};
-    manager->releases_on_disk++;
-    for (guint i = 0; i < kept->len; i++)
-        ((Lease *)kept->pdata[i])->ending = TRUE;
-    if (!store_append_durable(manager->store, ops, leases->len, release_on_disk, pending, &error))
-        release_on_disk(error, pending);
-}
-
-typedef struct PendingEnd {
-    Manager *manager;
-    Id id;
-    Reason reason;
-} PendingEnd;
-
-/* The disk said no to an end that nobody asked for: it is due again when the disk is back. */
-static void end_done(const GError *error, void *data)
-{
-    PendingEnd *end = data;
-
-    if (error)
-        g_hash_table_replace(end->manager->unrecorded, g_strdup(end->id.text),
-                             GINT_TO_POINTER((int)end->reason));
-    g_free(end);
-}
-
-void manager_end(Manager *manager, Lease *lease, Reason reason)
-{
-    g_autoptr(GPtrArray) one = NULL;
-    PendingEnd *end = NULL;
-
-    if (lease->ending)
-        return;
-    one = g_ptr_array_new();
-    g_ptr_array_add(one, lease);
-    end = g_new0(PendingEnd, 1);
-    *end = (PendingEnd){manager, lease->id, reason};
-    manager_release(manager, one, reason, end_done, end);
-}
-
-void manager_client_gone(Manager *manager, const char *client)
-{
-    g_autoptr(GPtrArray) leases = g_ptr_array_new();
-
-    for (Lease *lease = registry_first_of_client(manager->registry, client); lease;
-         lease = lease->by_client.next)
-        g_ptr_array_add(leases, lease);
-    for (guint i = 0; i < leases->len; i++)
-        manager_end(manager, leases->pdata[i], REASON_CLIENT_GONE);
+    if (!store_append(manager->store, &op, 1, error))
+        return FALSE;
+    metrics_count(METRIC_JOURNAL_RECORDS);
+    return TRUE;
 }
 
 Outcome manager_renew(Manager *manager, Lease *lease, gint64 *ret_expires_usec, GError **error)
 {
-    g_autoptr(GArray) changes = NULL;
     g_autoptr(GError) cause = NULL;
-    StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
     gint64 before_usec = lease->expires_usec;
 
     if (lease->ttl_msec == 0) {
@@ -437,12 +240,16 @@ Outcome manager_renew(Manager *manager, Lease *lease, gint64 *ret_expires_usec, 
                     "lease %s has no ttl_ms, so there is nothing to renew", lease->id.text);
         return OUTCOME_INVALID_ARGUMENT;
     }
-    changes = change_array_new();
+    if (lease->ending) {
+        g_set_error(error, OUTCOME_ERROR, OUTCOME_UNKNOWN_LEASE, "lease %s is being released",
+                    lease->id.text);
+        return OUTCOME_UNKNOWN_LEASE;
+    }
     registry_set_expiry(manager->registry, lease,
                         g_get_real_time() + (gint64)lease->ttl_msec * G_TIME_SPAN_MILLISECOND,
-                        changes);
-    if (!store_append(manager->store, &op, 1, &cause)) {
-        registry_set_expiry(manager->registry, lease, before_usec, changes);
+                        NULL);
+    if (!manager_record(manager, lease, &cause)) {
+        registry_set_expiry(manager->registry, lease, before_usec, NULL);
         g_set_error(error, OUTCOME_ERROR, OUTCOME_STATE_UNAVAILABLE,
                     "the renewal could not be recorded: %s", cause->message);
         return OUTCOME_STATE_UNAVAILABLE;
@@ -525,7 +332,7 @@ gboolean manager_is_idle(const Manager *manager)
 {
     return registry_count(manager->registry) == 0 && manager->jobs.length == 0 &&
            manager->releases_on_disk == 0 && manager->letting.length == 0 &&
-           store_idle(manager->store);
+           !health_is_busy(manager->health) && store_idle(manager->store);
 }
 
 GVariant *manager_metrics(const Manager *manager)

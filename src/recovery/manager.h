@@ -69,6 +69,7 @@ typedef struct ManagerOptions {
     ConfigurationLoader load; /* for manager_reload() */
     void *load_data;
     const char *state_dir;
+    guint compact_bytes; /* see StoreOptions, 0 = the default */
     GArray *held;          /* of HeldSocket (nullable): taken over one by one at the start */
     GMainContext *context; /* NULL: the default one */
     void (*became_idle)(void *data); /* nullable: the last lease has ended */
@@ -108,7 +109,8 @@ typedef struct AllocateResult {
     gboolean reused;
     guint attempts;
     const GArray *conflicts; /* of guint16, distinct, in order of refusal; never NULL */
-    gboolean hold_refused;   /* granted, but without the hold asked for: no descriptor was left */
+    gboolean hold_refused;   /* granted, but without the hold asked for: no descriptor was left for
+                              * it, or the port is udp's or handed over as a socket */
     int *socket; /* want_socket: a descriptor the callee may steal (fd_steal), else -1 */
 } AllocateResult;
 
@@ -118,6 +120,7 @@ typedef void (*AllocateDone)(const AllocateResult *result, void *data);
  * manager_allocate: grants ports.
  * @request: copied where it has to outlive the call.
  * @done: called exactly once unless the job is cancelled; on the usual path before this returns.
+ *     May release what was granted, and start or cancel other jobs.
  *
  * Returns: (transfer none) (nullable): a handle while the request waits (backoff, disk, another
  *     identical request); NULL when @done was already called.
@@ -142,6 +145,14 @@ void manager_release(Manager *manager, GPtrArray *leases, Reason reason, Release
  */
 void manager_client_gone(Manager *manager, const char *client);
 
+/**
+ * manager_client_lost: a connection is lost and its client had no part in it: the broker went away,
+ * or this daemon is leaving. Its LIFETIME_CLIENT leases get a grace of 30 s, in which an Allocate
+ * of the same uid, service type and port (or instance) claims them for its own connection; those
+ * that nobody claims end, unless their port is served by their owner.
+ */
+void manager_client_lost(Manager *manager, const char *client);
+
 /** manager_renew: restarts the ttl. Returns: OUTCOME_OK, or a refusal with @error. */
 Outcome manager_renew(Manager *manager, Lease *lease, gint64 *ret_expires_usec, GError **error);
 
@@ -152,7 +163,8 @@ typedef struct CleanupFinding {
     Reason reason;
 } CleanupFinding;
 
-/** CleanupDone: @findings: GArray of CleanupFinding, ascending ports, may be empty; borrowed. */
+/** CleanupDone: @findings: GArray of CleanupFinding, ascending ports, may be empty; borrowed; with
+ * @error those that ended all the same. */
 typedef void (*CleanupDone)(const GArray *findings, const GError *error, void *data);
 
 /**
@@ -160,8 +172,9 @@ typedef void (*CleanupDone)(const GArray *findings, const GError *error, void *d
  * have no living process, without waiting for more failures.
  * @uid: the leases of that uid only; (uid_t)-1 = everybody's.
  * @dry_run: says what would end.
- * @done: once, from the main loop; @error in OUTCOME_ERROR when the machine could not be looked at
- *     (OUTCOME_BUSY: a sweep is under way, ask again) and nothing ended.
+ * @done: once, from the main loop, after the sweep that may be under way; @error in OUTCOME_ERROR:
+ *     OUTCOME_BUSY when the machine could not be looked at, and nothing ended;
+ *     OUTCOME_STATE_UNAVAILABLE when not all ends could be recorded.
  */
 void manager_cleanup(Manager *manager, uid_t uid, gboolean dry_run, CleanupDone done, void *data);
 

@@ -23,7 +23,7 @@ static void look_at(const Lease *lease, const SocketTable *table, Protocol proto
 
     for (; entry && entry < end && entry->port == lease->port && entry->protocol == protocol;
          entry++) {
-        if (!entry->listening)
+        if (!entry->listening || !socket_entry_covers(entry, lease->address))
             continue;
         if (*served != FACT_YES)
             *ret_entry = entry;
@@ -50,7 +50,7 @@ Fact observe_served(const Lease *lease, const SocketTable *table, Fact *ret_by_o
     if (table->entries->len > 0 && lease->protocol & PROTOCOL_UDP)
         look_at(lease, table, PROTOCOL_UDP, &served, &by_owner, &entry);
     *ret_by_owner = by_owner;
-    if (ret_entry)
+    if (ret_entry && entry)
         *ret_entry = entry;
     return served;
 }

@@ -61,6 +61,7 @@ void recovery_report_add(RecoveryReport *report, RecoveryStep step, StepResult r
 {
     va_list ap;
 
+    report->steps[step].ran = TRUE;
     report->steps[step].result = MAX(report->steps[step].result, result);
     if (result == STEP_REPAIRED)
         report->repaired++;

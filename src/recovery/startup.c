@@ -1,47 +1,32 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "recovery/startup.h"
+#include "recovery/startup-private.h"
 
 #include <string.h>
 
 #include "probe/ephemeral.h"
+#include "recovery/claims.h"
 #include "recovery/events.h"
 #include "recovery/expiry.h"
-#include "recovery/judge.h"
+#include "recovery/health.h"
 #include "recovery/metrics.h"
 #include "recovery/observe.h"
-#include "util/fd.h"
 #include "util/log.h"
 
-/* One recovery under way: records, what was seen, and what is to become of them. */
-typedef struct Run {
-    Manager *manager;
-    RecoveryReport *report;
-    GPtrArray *leases; /* of Lease * */
-    LeaseFacts *facts;
-    Verdict *verdicts;
-    SocketTable *table; /* NULL = could not be taken */
-    Fact same_boot;
-} Run;
+#define RETRY_MSEC_MIN 500
+#define RETRY_MSEC_MAX 30000
 
-static void look(Run *run)
+void startup_look(Run *run)
 {
     g_autoptr(GError) error = NULL;
 
-    run->table = socket_table_dump((PortRange){0, 0}, PROTOCOL_BOTH, &error);
+    run->table =
+        socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, &error);
     if (!run->table)
         recovery_report_add(run->report, RECOVERY_VALIDATE_STATE, STEP_WARNING,
                             "who listens where is not known, so no lease ends for it: %s",
                             error->message);
     run->facts = observe_leases((Lease *const *)run->leases->pdata, run->leases->len, run->table);
     run->verdicts = g_new0(Verdict, run->leases->len);
-}
-
-static void finish_run(Run *run)
-{
-    g_clear_pointer(&run->leases, g_ptr_array_unref);
-    g_clear_pointer(&run->table, socket_table_free);
-    g_clear_pointer(&run->facts, g_free);
-    g_clear_pointer(&run->verdicts, g_free);
 }
 
 /* Reports the verdicts that came since the last call as findings of @step. */
@@ -62,28 +47,33 @@ static void report_verdicts(Run *run, RecoveryStep step, GArray *told)
     }
 }
 
-static void judge_all(Run *run)
+void startup_judge(Run *run)
 {
     Lease *const *leases = (Lease *const *)run->leases->pdata;
     guint n = run->leases->len;
     g_autoptr(GArray) told = g_array_sized_new(FALSE, TRUE, sizeof(gboolean), n);
 
     g_array_set_size(told, n);
+    run->report->steps[RECOVERY_CLEAN_ORPHANS].ran = TRUE;
+    run->report->steps[RECOVERY_VERIFY_SINGLETONS].ran = TRUE;
+    /* What the reboot ended does not compete with what it left. */
+    judge_boot(leases, run->verdicts, n, run->same_boot);
+    report_verdicts(run, RECOVERY_CLEAN_ORPHANS, told);
     judge_ports(leases, run->facts, run->verdicts, n);
     report_verdicts(run, RECOVERY_VALIDATE_STATE, told);
-    judge_boot(leases, run->verdicts, n, run->same_boot);
     judge_orphans(leases, run->facts, run->verdicts, n, g_get_real_time());
     report_verdicts(run, RECOVERY_CLEAN_ORPHANS, told);
     judge_singletons(leases, run->facts, run->verdicts, n, run->manager->config);
     report_verdicts(run, RECOVERY_VERIFY_SINGLETONS, told);
 }
 
-static void validate_config(Run *run)
+void startup_validate_config(Run *run)
 {
     const Configuration *config = run->manager->config;
     g_autoptr(GError) error = NULL;
     PortRange ephemeral;
 
+    run->report->steps[RECOVERY_VALIDATE_CONFIG].ran = TRUE;
     if (!ephemeral_range(&ephemeral, &error)) {
         log_debug("the kernel's port range for outgoing connections is not known: %s",
                   error->message);
@@ -111,6 +101,13 @@ static void validate_config(Run *run)
 
 /* ---- entering what is kept ------------------------------------------------------------------- */
 
+static void add_ended(RecoveryReport *report, Lease *lease, Reason reason)
+{
+    Change change = {CHANGE_RELEASED, lease_ref(lease), reason};
+
+    g_array_append_val(report->ended, change);
+}
+
 static void enter_leases(Run *run)
 {
     Manager *manager = run->manager;
@@ -119,24 +116,28 @@ static void enter_leases(Run *run)
         Lease *lease = run->leases->pdata[i];
 
         if (run->verdicts[i].drop) {
-            Change change = {CHANGE_RELEASED, lease_ref(lease), run->verdicts[i].reason};
-
-            g_array_append_val(run->report->ended, change);
+            add_ended(run->report, lease, run->verdicts[i].reason);
             continue;
         }
         if (run->verdicts[i].dormant) {
             lease->health = HEALTH_DORMANT;
-            lease->process = (ProcessIdentity){0};
+            lease->failures = 0;
         }
+        if (run->same_boot == FACT_NO)
+            lease->process = (ProcessIdentity){0}; /* its number is somebody else's by now */
         if (!registry_insert(manager->registry, lease)) {
             recovery_report_add(
                 run->report, RECOVERY_REBUILD_INDICES, STEP_REPAIRED,
                 "lease %s on port %u does not fit beside the others and is left out",
                 lease->id.text, lease->port);
+            run->report->dropped++;
+            add_ended(run->report, lease, REASON_ORPHANED);
             continue;
         }
         run->report->kept++;
         expiry_arm(manager, lease);
+        claims_arm(manager, lease);
+        health_watch(manager->health, lease);
     }
 }
 
@@ -157,116 +158,13 @@ static void enter_memories(Run *run, const StoreContents *contents)
         (void)registry_insert_sticky(registry, &g_array_index(contents->sticky, StickyPort, i));
 }
 
-/*
- * Records were lost, so a port that somebody serves may be a lease nobody remembers. It is not
- * granted to anybody until its listener is gone.
- */
-static void quarantine(Run *run)
-{
-    Manager *manager = run->manager;
-    const Configuration *config = manager->config;
-
-    for (guint i = 0; run->table && i < run->table->entries->len; i++) {
-        const SocketEntry *entry = &g_array_index(run->table->entries, SocketEntry, i);
-        const ServiceType *type = NULL;
-        g_autoptr(Lease) lease = NULL;
-
-        if (!entry->listening ||
-            registry_find_port(manager->registry, entry->port, entry->protocol))
-            continue;
-        for (guint t = 0; t < config->service_types->len && !type; t++)
-            if (port_range_contains(((ServiceType *)config->service_types->pdata[t])->range,
-                                    entry->port))
-                type = config->service_types->pdata[t];
-        if (!type)
-            continue;
-        lease = lease_new();
-        lease->id = id_random();
-        lease->port = entry->port;
-        lease->protocol = entry->protocol;
-        lease->health = HEALTH_QUARANTINED;
-        lease->uid = entry->uid;
-        lease->created_usec = lease->last_seen_usec = g_get_real_time();
-        lease->service_type = g_ref_string_new_intern(type->name);
-        if (registry_insert(manager->registry, lease))
-            recovery_report_add(run->report, RECOVERY_VALIDATE_STATE, STEP_REPAIRED,
-                                "port %u/%s is served by uid %u and no record says for whom: "
-                                "quarantined",
-                                entry->port, protocol_to_string(entry->protocol), entry->uid);
-    }
-}
-
-/* ---- held sockets ---------------------------------------------------------------------------- */
-
-/* A lease that only its held socket remembers: nobody can be named, so nobody gets the port. */
-static Lease *lease_of_socket(Run *run, const char *id, int fd)
-{
-    const Configuration *config = run->manager->config;
-    g_autoptr(Lease) lease = lease_new();
-
-    lease->port = hold_port(fd);
-    for (guint i = 0; i < config->service_types->len && !lease->service_type; i++) {
-        const ServiceType *type = config->service_types->pdata[i];
-
-        if (port_range_contains(type->range, lease->port))
-            lease->service_type = g_ref_string_new_intern(type->name);
-    }
-    if (lease->port == 0 || !lease->service_type)
-        return NULL;
-    (void)g_strlcpy(lease->id.text, id, sizeof lease->id.text);
-    lease->protocol = PROTOCOL_TCP;
-    lease->hold = HOLD_SOFT;
-    lease->health = HEALTH_QUARANTINED;
-    lease->created_usec = g_get_real_time();
-    if (!registry_insert(run->manager->registry, lease))
-        return NULL;
-    recovery_report_add(run->report, RECOVERY_VALIDATE_STATE, STEP_REPAIRED,
-                        "port %u was held for lease %s whose record is lost: quarantined",
-                        lease->port, id);
-    return registry_find(run->manager->registry, id);
-}
-
-/* Takes back what the service manager kept; a socket that belongs to no lease is closed. */
-static void take_held(Run *run, gboolean lost)
-{
-    Manager *manager = run->manager;
-
-    for (guint i = 0; manager->passed && i < manager->passed->len; i++) {
-        HeldSocket *held = &g_array_index(manager->passed, HeldSocket, i);
-        const char *id = hold_lease_of_name(held->name);
-        Lease *lease = id ? registry_find(manager->registry, id) : NULL;
-
-        if (!lease && id && lost)
-            lease = lease_of_socket(run, id, held->fd);
-        if (!hold_table_adopt(manager->holds, lease, fd_steal(&held->fd), held->name))
-            recovery_report_add(run->report, RECOVERY_CLEAN_ORPHANS, STEP_REPAIRED,
-                                "the held socket %s belongs to no lease and was closed",
-                                held->name);
-    }
-    g_clear_pointer(&manager->passed, g_array_unref);
-}
-
-/* What nobody kept is bound anew, unless its service is there: then the port is in good hands. */
-static void bind_missing_holds(Run *run)
-{
-    Manager *manager = run->manager;
-    guint32 cursor = 0;
-    Lease *lease = NULL;
-
-    while ((lease = registry_next_port(manager->registry, &cursor)))
-        if (!hold_renew(manager->holds, lease))
-            recovery_report_add(run->report, RECOVERY_REBUILD_INDICES, STEP_WARNING,
-                                "port %u of lease %s could not be held again", lease->port,
-                                lease->id.text);
-}
-
 /* ---- validate-state -------------------------------------------------------------------------- */
 
-/* Returns whether records were lost. */
-static gboolean report_damage(RecoveryReport *report, const StoreContents *contents)
+void startup_report_damage(Run *run, const StoreContents *contents)
 {
-    gboolean lost = contents->from_previous;
+    RecoveryReport *report = run->report;
 
+    report->steps[RECOVERY_VALIDATE_STATE].ran = TRUE;
     for (guint i = 0; i < contents->damage->len; i++) {
         const StoreDamage *damage = contents->damage->pdata[i];
 
@@ -276,12 +174,19 @@ static gboolean report_damage(RecoveryReport *report, const StoreContents *conte
                             damage->backup ? damage->backup : "");
         if (damage->backup)
             g_ptr_array_add(report->backups, g_strdup(damage->backup));
-        lost |= damage->lost > 0;
+        run->lost |= damage->lost > 0;
     }
     if (contents->from_previous)
         recovery_report_add(report, RECOVERY_VALIDATE_STATE, STEP_REPAIRED,
                             "the snapshot before the last one was used");
-    return lost;
+    if (contents->torn_tail)
+        recovery_report_add(report, RECOVERY_VALIDATE_STATE, STEP_OK,
+                            "the last record is incomplete, as a crash leaves it; nobody had an "
+                            "answer for it%s%s",
+                            contents->torn_backup ? ", kept as " : "",
+                            contents->torn_backup ? contents->torn_backup : "");
+    if (contents->torn_backup)
+        g_ptr_array_add(report->backups, g_strdup(contents->torn_backup));
 }
 
 static Fact compare_boots(const Id *recorded, const Id *running)
@@ -296,86 +201,149 @@ static Fact compare_boots(const Id *recorded, const Id *running)
 static void close_report(RecoveryReport *report)
 {
     report->finished_usec = g_get_real_time();
-    metrics_count(METRIC_RECOVERIES);
-    metrics_add(METRIC_RECOVERY_REPAIRS, report->repaired);
+    if (!report->dry_run) {
+        metrics_count(METRIC_RECOVERIES);
+        metrics_add(METRIC_RECOVERY_REPAIRS, report->repaired);
+    }
     for (RecoveryStep step = 0; step < _RECOVERY_STEP_MAX; step++)
         if (report->steps[step].ran)
             event_recovery_step(report, step);
     event_recovery_finished(report);
 }
 
-static void mark_ran(RecoveryReport *report)
+void startup_finish(Run *run)
 {
-    for (int step = 0; step < _RECOVERY_STEP_MAX; step++)
-        report->steps[step].ran = TRUE;
+    close_report(run->report);
+    g_clear_pointer(&run->leases, g_ptr_array_unref);
+    g_clear_pointer(&run->table, socket_table_free);
+    g_clear_pointer(&run->facts, g_free);
+    g_clear_pointer(&run->verdicts, g_free);
 }
 
-/* A state that ended the daemon too often while it was read is not read again. */
-static void check_crash_loop(Manager *manager, RecoveryReport *report)
-{
-    g_autoptr(GError) error = NULL;
-    guint starts = store_note_start(manager->store);
+/* ---- the attempts ---------------------------------------------------------------------------- */
 
-    if (!manager->config->system_enabled || starts <= manager->config->system_max_recovery_attempts)
-        return;
+/* A state that ended the daemon too often while it was read is not read again. */
+static gboolean set_aside(Run *run, GError **error)
+{
+    Manager *manager = run->manager;
+
+    if (!store_set_aside(manager->store, error)) {
+        g_prefix_error(error, "the state could not be set aside: ");
+        return FALSE;
+    }
+    run->lost = TRUE;
     manager->trouble = g_strdup_printf(
         "recovery failed %u times in a row, so the state was set aside as *.corrupt.* in the state "
         "directory; look at it, then start the daemon again",
-        starts - 1);
-    if (!store_set_aside(manager->store, &error))
-        recovery_report_add(report, RECOVERY_VALIDATE_STATE, STEP_FAILED,
-                            "the state could not be set aside: %s", error->message);
-    recovery_report_add(report, RECOVERY_VALIDATE_STATE, STEP_FAILED, "%s", manager->trouble);
+        manager->failed_starts);
+    recovery_report_add(run->report, RECOVERY_VALIDATE_STATE, STEP_FAILED, "%s", manager->trouble);
+    manager->failed_starts = 0;
+    return TRUE;
+}
+
+static gboolean is_crash_loop(const Manager *manager)
+{
+    return manager->config->system_enabled &&
+           manager->failed_starts >= manager->config->system_max_recovery_attempts;
+}
+
+static StoreContents *read_state(Run *run, GError **error)
+{
+    StoreContents *contents = NULL;
+
+    if (is_crash_loop(run->manager) && !set_aside(run, error))
+        return NULL;
+    contents = store_load(run->manager->store, FALSE, error);
+    if (!contents)
+        g_prefix_error(error, "the state cannot be read: ");
+    return contents;
+}
+
+static void recover(Run *run, const StoreContents *contents, const Id *boot_id)
+{
+    Manager *manager = run->manager;
+    gboolean full = manager->config->system_enabled && manager->config->system_run_on_startup;
+    g_autoptr(GError) error = NULL;
+
+    run->leases = g_ptr_array_ref(contents->leases);
+    run->same_boot = compare_boots(&contents->boot_id, boot_id);
+    startup_report_damage(run, contents);
+    startup_look(run);
+    if (full) {
+        startup_judge(run);
+        startup_validate_config(run);
+    } else {
+        /* Two leases on one port cannot be entered, whatever the configuration says. */
+        judge_ports((Lease *const *)run->leases->pdata, run->facts, run->verdicts,
+                    run->leases->len);
+    }
+    run->report->steps[RECOVERY_REBUILD_INDICES].ran = TRUE;
+    enter_memories(run, contents);
+    enter_leases(run);
+    startup_take_held(run);
+    if (run->lost && full)
+        startup_quarantine(run);
+    if (!manager_open_journal(manager, boot_id, &error))
+        recovery_report_add(run->report, RECOVERY_REBUILD_INDICES, STEP_FAILED,
+                            "the state cannot be written: %s", error->message);
+}
+
+static void on_retry(void *data);
+
+static void retry_later(Manager *manager)
+{
+    manager->startup_retry_msec =
+        CLAMP(manager->startup_retry_msec * 2, RETRY_MSEC_MIN, RETRY_MSEC_MAX);
+    manager->startup_retry = deadline_add(
+        manager->deadlines,
+        g_get_monotonic_time() + (gint64)manager->startup_retry_msec * G_TIME_SPAN_MILLISECOND,
+        on_retry, manager);
+}
+
+static void attempt(Manager *manager)
+{
+    Run run = {.manager = manager, .report = recovery_report_new("startup", FALSE)};
+    g_autoptr(StoreContents) contents = NULL;
+    g_autoptr(GError) error = NULL;
+    Id boot_id = {""};
+
+    recovery_report_free(manager->report);
+    manager->report = run.report;
+    g_clear_pointer(&manager->trouble, g_free);
+    if (!id_of_boot(&boot_id, &error)) {
+        recovery_report_add(run.report, RECOVERY_VALIDATE_STATE, STEP_WARNING, "%s",
+                            error->message);
+        g_clear_error(&error);
+    }
+    contents = read_state(&run, &error);
+    if (contents) {
+        recover(&run, contents, &boot_id);
+    } else {
+        /* Nothing is granted: a port could be somebody's whose lease cannot be read. */
+        recovery_report_add(run.report, RECOVERY_VALIDATE_STATE, STEP_FAILED, "%s, retrying",
+                            error->message);
+        manager->trouble = g_strdup(error->message);
+        retry_later(manager);
+    }
+    startup_finish(&run);
+}
+
+static void on_retry(void *data)
+{
+    Manager *manager = data;
+
+    manager->startup_retry = NULL;
+    attempt(manager);
+    manager_update_state(manager);
+    if (!manager->startup_retry)
+        startup_tell(manager, manager->report);
 }
 
 void startup_run(Manager *manager)
 {
-    RecoveryReport *report = recovery_report_new("startup", FALSE);
-    gboolean full = manager->config->system_enabled && manager->config->system_run_on_startup;
-    g_autoptr(StoreContents) contents = NULL;
-    g_autoptr(GError) error = NULL;
-    Run run = {.manager = manager, .report = report};
-    Id boot_id = {""};
-    gboolean lost;
-
-    manager->report = report;
-    check_crash_loop(manager, report);
-    if (!id_of_boot(&boot_id, &error)) {
-        recovery_report_add(report, RECOVERY_VALIDATE_STATE, STEP_WARNING, "%s", error->message);
-        g_clear_error(&error);
-    }
-    contents = store_load(manager->store, FALSE, &error);
-    if (!contents) {
-        recovery_report_add(report, RECOVERY_VALIDATE_STATE, STEP_FAILED,
-                            "the state cannot be read: %s", error->message);
-        manager->trouble = g_strdup_printf("the state cannot be read: %s", error->message);
-        close_report(report);
-        return;
-    }
-    run.leases = g_ptr_array_ref(contents->leases);
-    run.same_boot = compare_boots(&contents->boot_id, &boot_id);
-    look(&run);
-    mark_ran(report);
-    if (full) {
-        judge_all(&run);
-        validate_config(&run);
-    } else {
-        /* Two leases on one port cannot be entered, whatever the configuration says. */
-        judge_ports((Lease *const *)run.leases->pdata, run.facts, run.verdicts, run.leases->len);
-    }
-    enter_memories(&run, contents);
-    enter_leases(&run);
-    lost = report_damage(report, contents);
-    take_held(&run, lost);
-    bind_missing_holds(&run);
-    if (lost && full)
-        quarantine(&run);
-    if (!manager_open_journal(manager, &boot_id, &error))
-        recovery_report_add(report, RECOVERY_REBUILD_INDICES, STEP_FAILED,
-                            "the state cannot be written: %s", error->message);
+    manager->failed_starts = store_note_start(manager->store) - 1;
+    attempt(manager);
     store_note_recovered(manager->store);
-    close_report(report);
-    finish_run(&run);
 }
 
 void startup_tell(Manager *manager, RecoveryReport *report)
@@ -394,69 +362,4 @@ void startup_tell(Manager *manager, RecoveryReport *report)
     g_array_set_size(report->ended, 0);
     summary = g_variant_ref_sink(recovery_report_summary(report));
     MANAGER_TELL(manager, recovery_finished, report->ok, summary);
-}
-
-/* ---- on request ------------------------------------------------------------------------------ */
-
-static void compare_with_disk(Run *run)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(StoreContents) contents = store_load(run->manager->store, TRUE, &error);
-    guint missing = 0;
-
-    if (!contents) {
-        recovery_report_add(run->report, RECOVERY_VALIDATE_STATE, STEP_FAILED,
-                            "the state cannot be read: %s", error->message);
-        return;
-    }
-    (void)report_damage(run->report, contents);
-    for (guint i = 0; i < contents->leases->len; i++)
-        if (!registry_find(run->manager->registry, ((Lease *)contents->leases->pdata[i])->id.text))
-            missing++;
-    if (missing > 0 || contents->leases->len - missing != registry_count(run->manager->registry))
-        recovery_report_add(run->report, RECOVERY_VALIDATE_STATE, STEP_REPAIRED,
-                            "the disk has %u leases, memory %u: memory is right, the disk is "
-                            "written anew",
-                            contents->leases->len, registry_count(run->manager->registry));
-    if (run->report->steps[RECOVERY_VALIDATE_STATE].result == STEP_REPAIRED &&
-        !run->report->dry_run)
-        store_compact(run->manager->store);
-}
-
-static void check_config_files(Run *run)
-{
-    g_autoptr(GError) error = NULL;
-    g_autoptr(Configuration) config = run->manager->load(run->manager->load_data, &error);
-
-    if (!config)
-        recovery_report_add(run->report, RECOVERY_VALIDATE_CONFIG, STEP_WARNING,
-                            "the configuration files could not be loaded again, the running "
-                            "configuration is kept: %s",
-                            error->message);
-}
-
-RecoveryReport *startup_rerun(Manager *manager, gboolean dry_run)
-{
-    RecoveryReport *report = recovery_report_new("request", dry_run);
-    Run run = {.manager = manager, .report = report, .same_boot = FACT_YES};
-    guint32 cursor = 0;
-    Lease *lease = NULL;
-
-    run.leases = lease_array_new();
-    while ((lease = registry_next_port(manager->registry, &cursor)))
-        if (!lease->ending)
-            g_ptr_array_add(run.leases, lease_ref(lease));
-    look(&run);
-    mark_ran(report);
-    compare_with_disk(&run);
-    check_config_files(&run);
-    validate_config(&run);
-    judge_all(&run);
-    report->kept = run.leases->len - report->dropped;
-    for (guint i = 0; !dry_run && i < run.leases->len; i++)
-        if (run.verdicts[i].drop)
-            manager_end(manager, run.leases->pdata[i], run.verdicts[i].reason);
-    close_report(report);
-    finish_run(&run);
-    return report;
 }

@@ -10,20 +10,23 @@
 
 #include <gio/gio.h>
 
+#include "recovery/deaths.h"
 #include "recovery/events.h"
 #include "recovery/hold.h"
 #include "recovery/metrics.h"
 #include "recovery/observe.h"
 
 #define SLICE_USEC 1000
-#define LEASES_BETWEEN_CLOCK_READS 32
-/* Sweeps in a row that may be doubted as a whole; after that the silence is believed. */
-#define MASS_FAILURES_DOUBTED 10
+/*
+ * Sweeps in a row that may be doubted as a whole; after that the silence is believed. With the
+ * default interval and max_failures even what is doubted first ends within five minutes.
+ */
+#define MASS_FAILURES_DOUBTED 5
 
 typedef struct Sweep {
     HealthMonitor *monitor; /* NULL once it was cancelled */
     SocketTable *table;     /* NULL until the picture is there */
-    guint slice_source;
+    GSource *slices;        /* owned, NULL until the picture is there */
     guint32 cursor;
     gboolean counting; /* the first pass */
     guint watched, silent;
@@ -34,33 +37,80 @@ typedef struct Sweep {
     uid_t uid;
     gboolean dry_run;
     GArray *findings;
+    guint unrecorded; /* ends that the disk refused */
+    GList waiting;
 } Sweep;
 
 static void sweep_free(Sweep *sweep)
 {
-    if (sweep->slice_source)
-        g_source_remove(sweep->slice_source);
+    if (sweep->slices)
+        g_source_destroy(sweep->slices);
+    g_clear_pointer(&sweep->slices, g_source_unref);
     g_clear_pointer(&sweep->table, socket_table_free);
     g_clear_pointer(&sweep->findings, g_array_unref);
     g_free(sweep);
 }
 
+static void start(HealthMonitor *monitor, Sweep *sweep);
+
 static void finish(Sweep *sweep, const GError *error)
 {
     HealthMonitor *monitor = sweep->monitor;
+    GList *next = g_queue_pop_head_link(&monitor->cleanups);
 
     monitor->sweep = NULL;
-    if (!error) {
+    if (!error || error->code != OUTCOME_BUSY) {
         metrics_count(METRIC_HEALTH_SWEEPS);
         monitor->checked_usec = g_get_real_time();
     }
+    if (next)
+        start(monitor, next->data);
     if (sweep->done)
         sweep->done(sweep->findings, error, sweep->data);
     sweep_free(sweep);
     health_arm(monitor);
 }
 
+static void finish_well(Sweep *sweep)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (sweep->unrecorded > 0)
+        error = g_error_new(OUTCOME_ERROR, OUTCOME_STATE_UNAVAILABLE,
+                            "%u releases could not be recorded, so those leases were not released",
+                            sweep->unrecorded);
+    finish(sweep, error);
+}
+
 /* ---- the second pass ------------------------------------------------------------------------- */
+
+/*
+ * The picture is older than this moment, and one absence in it proves nothing: before a lease ends
+ * for it the kernel is asked about its port alone.
+ */
+static gboolean is_unused_now(const Lease *lease)
+{
+    g_autoptr(SocketTable) table = socket_table_dump_deep(
+        (PortRange){lease->port, lease->port}, lease->protocol, SOCKET_DEPTH_LISTENING, NULL);
+    Fact by_owner;
+
+    return observe_served(lease, table, &by_owner, NULL) == FACT_NO;
+}
+
+static void end_now(Sweep *sweep, Lease *lease, Reason reason)
+{
+    g_autoptr(Lease) kept = lease_ref(lease);
+    CleanupFinding finding = {lease->id, lease->port, reason};
+
+    if (!sweep->dry_run) {
+        manager_end(sweep->monitor->manager, lease, reason);
+        if (kept->in_registry && !kept->ending) {
+            sweep->unrecorded++;
+            return;
+        }
+    }
+    g_array_append_val(sweep->findings, finding);
+}
 
 /* What only a cleanup on request ends: no user, not young, and no process that lives. */
 static void judge_now(Sweep *sweep, Lease *lease, Fact served)
@@ -69,19 +119,20 @@ static void judge_now(Sweep *sweep, Lease *lease, Fact served)
     HealthSettings at_once = *health_settings_of(monitor->manager->config, lease->service_type);
     HealthSight sight = {.served = served, .is_young = health_is_young(monitor, lease)};
     HealthVerdict verdict;
-    CleanupFinding finding;
 
     if (sweep->uid != (uid_t)-1 && lease->uid != sweep->uid)
         return;
     at_once.max_failures = 1;
     verdict = health_judge(lease, &sight, &at_once);
-    if (!verdict.stale ||
+    if (!verdict.stale || !is_unused_now(lease) ||
         (lease->process.pid > 0 && process_check(&lease->process, NULL) != PROCESS_DEAD))
         return;
-    finding = (CleanupFinding){lease->id, lease->port, verdict.reason};
-    g_array_append_val(sweep->findings, finding);
-    if (!sweep->dry_run)
-        manager_end(monitor->manager, lease, verdict.reason);
+    end_now(sweep, lease, verdict.reason);
+}
+
+static gboolean is_dying(const HealthNote *note)
+{
+    return note && (note->grace || note->asking);
 }
 
 static void judge(Sweep *sweep, Lease *lease, Fact served)
@@ -94,11 +145,15 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
     HealthVerdict verdict = health_judge(
         lease, &sight, health_settings_of(monitor->manager->config, lease->service_type));
 
+    /* Its process has ended and is in its grace: that way is quicker, and decides alone. */
+    if (is_dying(note))
+        return;
+    if (verdict.stale && served == FACT_NO && !is_unused_now(lease))
+        return;
     if (verdict.why)
         metrics_count(METRIC_HEALTH_CHECKS_FAILED);
-    /* Its process has ended and is in its grace: that way is quicker, and decides alone. */
-    if (note && note->grace)
-        return;
+    else if (verdict.health == HEALTH_ACTIVE)
+        health_forgive_restarts(monitor, lease);
     health_set(monitor, lease, verdict.health, verdict.failures,
                verdict.seen ? g_get_real_time() : 0, verdict.why);
     if (verdict.stale)
@@ -112,12 +167,13 @@ static void judge_one(Sweep *sweep, Lease *lease)
 
     if (lease->ending)
         return;
-    if (served == FACT_NO)
-        (void)hold_renew(sweep->monitor->manager->holds, lease);
     if (sweep->done) {
         judge_now(sweep, lease, served);
         return;
     }
+    if (served == FACT_NO)
+        (void)hold_renew(sweep->monitor->manager->holds, lease);
+    deaths_check(sweep->monitor, lease);
     if (sweep->doubted && served == FACT_NO && lease->health == HEALTH_ACTIVE)
         return;
     if (lease->health_url && served != FACT_NO)
@@ -162,12 +218,11 @@ static gboolean slice(gpointer data)
     const Registry *registry = sweep->monitor->manager->registry;
     gint64 end_usec = g_get_monotonic_time() + SLICE_USEC;
 
-    for (guint i = 1;; i++) {
+    do {
         Lease *lease = registry_next_port(registry, &sweep->cursor);
 
         if (!lease && !sweep->counting) {
-            sweep->slice_source = 0;
-            finish(sweep, NULL);
+            finish_well(sweep);
             return G_SOURCE_REMOVE;
         }
         if (!lease)
@@ -176,9 +231,17 @@ static gboolean slice(gpointer data)
             count_one(sweep, lease);
         else
             judge_one(sweep, lease);
-        if (i % LEASES_BETWEEN_CLOCK_READS == 0 && g_get_monotonic_time() >= end_usec)
-            return G_SOURCE_CONTINUE;
-    }
+    } while (g_get_monotonic_time() < end_usec);
+    return G_SOURCE_CONTINUE;
+}
+
+static void begin_slices(Sweep *sweep)
+{
+    sweep->counting = TRUE;
+    sweep->slices = g_idle_source_new();
+    g_source_set_static_name(sweep->slices, "sweep");
+    g_source_set_callback(sweep->slices, slice, sweep, NULL);
+    (void)g_source_attach(sweep->slices, sweep->monitor->manager->context);
 }
 
 /* ---- the picture ----------------------------------------------------------------------------- */
@@ -186,7 +249,8 @@ static gboolean slice(gpointer data)
 static void take_picture(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
 {
     GError *error = NULL;
-    SocketTable *table = socket_table_dump((PortRange){0, 0}, PROTOCOL_BOTH, &error);
+    SocketTable *table =
+        socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, &error);
 
     if (table)
         g_task_return_pointer(task, table, (GDestroyNotify)(void (*)(void))socket_table_free);
@@ -213,18 +277,23 @@ static void picture_taken(GObject *source, GAsyncResult *result, gpointer data)
         finish(sweep, refusal);
         return;
     }
-    sweep->counting = TRUE;
-    sweep->slice_source = g_idle_add(slice, sweep);
+    begin_slices(sweep);
 }
 
 static void start(HealthMonitor *monitor, Sweep *sweep)
 {
-    g_autoptr(GTask) task = g_task_new(NULL, NULL, picture_taken, sweep);
+    GMainContext *context = monitor->manager->context;
+    g_autoptr(GTask) task = NULL;
 
     sweep->monitor = monitor;
     sweep->findings = g_array_new(FALSE, FALSE, sizeof(CleanupFinding));
     monitor->sweep = sweep;
     monitor->next_sweep = deadline_cancel(monitor->next_sweep);
+    /* A task comes back to the context that is the thread's default when it is made. */
+    g_main_context_push_thread_default(context);
+    task = g_task_new(NULL, NULL, picture_taken, sweep);
+    g_main_context_pop_thread_default(context);
+    g_task_set_source_tag(task, start);
     g_task_run_in_thread(task, take_picture);
 }
 
@@ -237,38 +306,42 @@ void sweep_start(HealthMonitor *monitor)
 void health_sweep_now(HealthMonitor *monitor, uid_t uid, gboolean dry_run, CleanupDone done,
                       void *data)
 {
-    Sweep *sweep = NULL;
+    Sweep *sweep = g_new0(Sweep, 1);
 
-    if (monitor->sweep) {
-        g_autoptr(GArray) none = g_array_new(FALSE, FALSE, sizeof(CleanupFinding));
-        g_autoptr(GError) error = g_error_new(OUTCOME_ERROR, OUTCOME_BUSY,
-                                              "a health sweep is under way; try again in a moment");
-
-        done(none, error, data);
-        return;
-    }
-    sweep = g_new0(Sweep, 1);
     sweep->done = done;
     sweep->data = data;
     sweep->uid = uid;
     sweep->dry_run = dry_run;
-    start(monitor, sweep);
+    sweep->waiting.data = sweep;
+    if (monitor->sweep)
+        g_queue_push_tail_link(&monitor->cleanups, &sweep->waiting);
+    else
+        start(monitor, sweep);
+}
+
+static void refuse(Sweep *sweep)
+{
+    g_autoptr(GArray) none = g_array_new(FALSE, FALSE, sizeof(CleanupFinding));
+    g_autoptr(GError) error =
+        g_error_new(OUTCOME_ERROR, OUTCOME_BUSY, "health monitoring was stopped; try again");
+
+    if (sweep->done)
+        sweep->done(none, error, sweep->data);
+    sweep->done = NULL;
 }
 
 void sweep_cancel(HealthMonitor *monitor)
 {
-    Sweep *sweep = monitor->sweep;
+    Sweep *sweep = g_steal_pointer(&monitor->sweep);
+    GList *link = NULL;
 
+    while ((link = g_queue_pop_head_link(&monitor->cleanups))) {
+        refuse(link->data);
+        sweep_free(link->data);
+    }
     if (!sweep)
         return;
-    monitor->sweep = NULL;
-    if (sweep->done) {
-        g_autoptr(GError) error =
-            g_error_new(OUTCOME_ERROR, OUTCOME_BUSY, "health monitoring was stopped");
-
-        sweep->done(sweep->findings, error, sweep->data);
-        sweep->done = NULL;
-    }
+    refuse(sweep);
     sweep->monitor = NULL;
     if (sweep->table) /* else the picture's arrival frees it */
         sweep_free(sweep);

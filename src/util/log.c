@@ -92,13 +92,28 @@ static GLogWriterOutput glib_writer(GLogLevelFlags level, const GLogField *field
     return G_LOG_WRITER_HANDLED;
 }
 
+void log_set_target(LogTarget target)
+{
+    /* GLib compares device and inode of stderr with $JOURNAL_STREAM: a redirected stderr wins. */
+    log_state.to_journal = target == LOG_TARGET_JOURNAL ||
+                           (target == LOG_TARGET_AUTO && g_log_writer_is_journald(STDERR_FILENO));
+}
+
+LogTarget log_get_target(void)
+{
+    return log_state.to_journal ? LOG_TARGET_JOURNAL : LOG_TARGET_STDERR;
+}
+
+const char *log_get_identifier(void)
+{
+    return log_state.identifier;
+}
+
 void log_init(const char *identifier, LogTarget target, int max_priority)
 {
     log_state.identifier = identifier;
     log_state.max_priority = max_priority;
-    /* GLib compares device and inode of stderr with $JOURNAL_STREAM: a redirected stderr wins. */
-    log_state.to_journal = target == LOG_TARGET_JOURNAL ||
-                           (target == LOG_TARGET_AUTO && g_log_writer_is_journald(STDERR_FILENO));
+    log_set_target(target);
     g_log_set_writer_func(glib_writer, NULL, NULL);
 }
 

@@ -43,6 +43,14 @@ void log_init(const char *identifier, LogTarget target, int max_priority);
 void log_set_max_priority(int max_priority);
 int log_get_max_priority(void);
 
+/**
+ * log_set_target: where lines go from here on. log_get_target: where they go, LOG_TARGET_JOURNAL or
+ * LOG_TARGET_STDERR. log_get_identifier: as log_init() got it.
+ */
+void log_set_target(LogTarget target);
+LogTarget log_get_target(void);
+const char *log_get_identifier(void);
+
 /** log_set_writer: sends all lines to @writer; NULL undoes it. */
 void log_set_writer(LogWriter writer, void *data);
 

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "bus/callers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "bus/errors.h"
+#include "bus/sd-bus-auto.h"
+#include "util/log.h"
+
+/* Names kept although nothing would be lost by forgetting them. */
+#define CACHED_MAX 256
+/* How many are looked at to find one that can be forgotten. */
+#define EVICT_TRIES 8
+/* Names kept at all: far above what a broker lets connect. */
+#define CALLERS_MAX 16384
+/* Matches of single names; a broker allows 512 a connection (dbus-daemon(1),
+ * max_match_rules_per_connection). With more callers every departure on the bus is listened to. */
+#define MATCHES_MAX 384
+/* Messages that stand by, of one name and of all. */
+#define PARKED_MAX 256
+#define PARKED_ALL_MAX 4096
+
+#define DEPARTURES                                                              \
+    "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus'," \
+    "interface='org.freedesktop.DBus',member='NameOwnerChanged'"
+
+typedef struct Entry {
+    Callers *callers; /* borrowed */
+    char *name;       /* owned: the unique name, and the key */
+    gboolean known;   /* ->caller is filled in */
+    Caller caller;
+    sd_bus_slot *match; /* owned; NULL: the match of all departures covers it */
+    sd_bus_slot *query; /* owned: the question about it, while it is asked */
+    GQueue parked;      /* of sd_bus_message, owned: stand by, or on their way in again */
+    GList recent;
+} Entry;
+
+struct Callers {
+    Connection *connection;      /* borrowed */
+    GHashTable *entries;         /* name -> Entry, owned */
+    GQueue recent;               /* of Entry: the last heard first */
+    sd_bus_slot *departures;     /* owned: the match of all departures, NULL until it is needed */
+    gboolean departures_refused; /* the last match asked for was refused */
+    guint n_matches;
+    guint n_parked;
+    gboolean leaving; /* who goes now is lost, and did not go by himself */
+};
+
+static void drop_parked(Entry *entry)
+{
+    entry->callers->n_parked -= entry->parked.length;
+    while (entry->parked.length > 0)
+        sd_bus_message_unref(g_queue_pop_head(&entry->parked));
+}
+
+static void entry_free(Entry *entry)
+{
+    Callers *callers = entry->callers;
+
+    if (callers->connection->current == &entry->caller)
+        callers->connection->current = NULL;
+    if (entry->known && callers->leaving)
+        caller_lost(&entry->caller);
+    else if (entry->known)
+        caller_gone(&entry->caller);
+    if (entry->match) {
+        callers->n_matches--;
+        sd_bus_slot_unref(entry->match); /* takes the match back */
+    }
+    sd_bus_slot_unref(entry->query);
+    drop_parked(entry);
+    g_queue_unlink(&callers->recent, &entry->recent);
+    g_free(entry->name);
+    g_free(entry);
+}
+
+static void entry_drop(Entry *entry)
+{
+    g_hash_table_remove(entry->callers->entries, entry->name);
+}
+
+/* Answers what stands by with an error and forgets the name. */
+static void entry_refuse(Entry *entry, Outcome outcome, const char *why)
+{
+    for (GList *node = entry->parked.head; node; node = node->next) {
+        g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+
+        (void)bus_error_set(&error, outcome, "it cannot be found out who is asking: %s", why);
+        (void)sd_bus_reply_method_error(node->data, &error); /* he may have gone */
+    }
+    entry_drop(entry);
+}
+
+/* ---- departures ---- */
+
+static int on_departure(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+    Callers *callers = userdata;
+    const char *name = NULL, *new_owner = NULL;
+    Entry *entry = NULL;
+
+    if (sd_bus_message_read(m, "sss", &name, NULL, &new_owner) < 0 || new_owner[0] != '\0')
+        return 0;
+    entry = g_hash_table_lookup(callers->entries, name);
+    if (entry)
+        entry_drop(entry);
+    return 0;
+}
+
+static int on_match_installed(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+    /* The slot's userdata is the Callers; the entry is found when its credentials come, which is
+     * after this, because the broker answers in order. */
+    Callers *callers = userdata;
+
+    if (sd_bus_message_is_method_error(m, NULL))
+        callers->departures_refused = TRUE;
+    return 0;
+}
+
+/* Returns: a negative errno, or >= 0 when the departure of @entry will be noticed. */
+static int watch(Entry *entry)
+{
+    Callers *callers = entry->callers;
+    g_autofree char *rule = NULL;
+    int r;
+
+    if (callers->n_matches >= MATCHES_MAX) {
+        if (callers->departures)
+            return 0;
+        return sd_bus_add_match_async(callers->connection->bus, &callers->departures,
+                                      DEPARTURES ",arg2=''", on_departure, on_match_installed,
+                                      callers);
+    }
+    rule = g_strdup_printf(DEPARTURES ",arg0='%s'", entry->name);
+    r = sd_bus_add_match_async(callers->connection->bus, &entry->match, rule, on_departure,
+                               on_match_installed, callers);
+    if (r >= 0)
+        callers->n_matches++;
+    return r;
+}
+
+/* ---- identity ---- */
+
+typedef struct Credentials {
+    gboolean has_uid;
+    guint32 uid;
+    guint32 pid;
+    int pidfd; /* borrowed from the message */
+} Credentials;
+
+static int read_credential(sd_bus_message *m, Credentials *credentials)
+{
+    const char *key = NULL;
+    int r = sd_bus_message_read_basic(m, SD_BUS_TYPE_STRING, &key);
+
+    if (r < 0)
+        return r;
+    if (g_str_equal(key, "UnixUserID")) {
+        credentials->has_uid = TRUE;
+        return sd_bus_message_read(m, "v", "u", &credentials->uid);
+    }
+    if (g_str_equal(key, "ProcessID"))
+        return sd_bus_message_read(m, "v", "u", &credentials->pid);
+    if (g_str_equal(key, "ProcessFD"))
+        return sd_bus_message_read(m, "v", "h", &credentials->pidfd);
+    return sd_bus_message_skip(m, "v");
+}
+
+static int read_credentials(sd_bus_message *m, Credentials *ret_credentials)
+{
+    Credentials credentials = {.pidfd = -1};
+    int r = sd_bus_message_enter_container(m, SD_BUS_TYPE_ARRAY, "{sv}");
+
+    while (r >= 0 && (r = sd_bus_message_enter_container(m, SD_BUS_TYPE_DICT_ENTRY, "sv")) > 0) {
+        r = read_credential(m, &credentials);
+        if (r >= 0)
+            r = sd_bus_message_exit_container(m);
+    }
+    if (r < 0)
+        return r;
+    if (!credentials.has_uid)
+        return -ENODATA;
+    *ret_credentials = credentials;
+    return 0;
+}
+
+/* Hands in again what stood by. */
+static void replay(Entry *entry)
+{
+    for (GList *node = entry->parked.head; node; node = node->next) {
+        int r = sd_bus_enqueue_for_read(entry->callers->connection->bus, node->data);
+
+        if (r < 0) {
+            entry_refuse(entry, OUTCOME_BUSY, g_strerror(-r));
+            return;
+        }
+    }
+}
+
+static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+    Entry *entry = userdata;
+    Callers *callers = entry->callers;
+    Credentials credentials;
+    int r;
+
+    entry->query = sd_bus_slot_unref(entry->query);
+    if (sd_bus_message_is_method_error(m, NULL)) {
+        entry_refuse(entry, OUTCOME_NOT_AUTHORIZED, sd_bus_message_get_error(m)->message);
+        return 1;
+    }
+    r = read_credentials(m, &credentials);
+    if (r < 0) {
+        entry_refuse(entry, OUTCOME_NOT_AUTHORIZED, g_strerror(-r));
+        return 1;
+    }
+    if (callers->departures_refused) {
+        callers->departures_refused = FALSE;
+        if (!entry->match) /* to be tried anew by the next one */
+            callers->departures = sd_bus_slot_unref(callers->departures);
+        log_warning("The bus refuses to tell when %s leaves, so it is not served", entry->name);
+        entry_refuse(entry, OUTCOME_BUSY, "the bus is at its limit of matches");
+        return 1;
+    }
+    caller_init(&entry->caller, callers->connection, entry->name, credentials.uid,
+                (pid_t)credentials.pid,
+                credentials.pidfd < 0 ? -1 : fcntl(credentials.pidfd, F_DUPFD_CLOEXEC, 3));
+    entry->known = TRUE;
+    replay(entry);
+    return 1;
+}
+
+static int ask(Entry *entry)
+{
+    int r = watch(entry); /* first, so that no departure falls between */
+
+    if (r < 0)
+        return r;
+    return sd_bus_call_method_async(entry->callers->connection->bus, &entry->query,
+                                    "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                    "org.freedesktop.DBus", "GetConnectionCredentials",
+                                    on_credentials, entry, "s", entry->name);
+}
+
+/* ---- the book ---- */
+
+static gboolean can_be_forgotten(const Entry *entry)
+{
+    return entry->known && entry->parked.length == 0 && !caller_is_needed(&entry->caller);
+}
+
+static void touch(Entry *entry)
+{
+    g_queue_unlink(&entry->callers->recent, &entry->recent);
+    g_queue_push_head_link(&entry->callers->recent, &entry->recent);
+}
+
+static void make_room(Callers *callers)
+{
+    for (guint i = 0; i < EVICT_TRIES && callers->recent.length > CACHED_MAX; i++) {
+        Entry *oldest = callers->recent.tail->data;
+
+        if (can_be_forgotten(oldest))
+            entry_drop(oldest);
+        else
+            touch(oldest);
+    }
+}
+
+static int park(Entry *entry, sd_bus_message *m, sd_bus_error *error)
+{
+    if (entry->parked.length >= PARKED_MAX || entry->callers->n_parked >= PARKED_ALL_MAX)
+        return bus_error_set(error, OUTCOME_BUSY,
+                             "too many calls wait until it is known who calls");
+    g_queue_push_tail(&entry->parked, sd_bus_message_ref(m));
+    entry->callers->n_parked++;
+    return 0;
+}
+
+static int admit_new(Callers *callers, const char *name, sd_bus_message *m, sd_bus_error *error)
+{
+    Entry *entry = NULL;
+    int r;
+
+    make_room(callers);
+    if (callers->recent.length >= CALLERS_MAX)
+        return bus_error_set(error, OUTCOME_BUSY, "too many callers at a time");
+    entry = g_new0(Entry, 1);
+    entry->callers = callers;
+    entry->name = g_strdup(name);
+    entry->recent.data = entry;
+    g_queue_push_head_link(&callers->recent, &entry->recent);
+    g_hash_table_insert(callers->entries, entry->name, entry);
+    r = park(entry, m, error);
+    if (r >= 0 && (r = ask(entry)) < 0)
+        (void)bus_error_set(error, OUTCOME_BUSY, "it cannot be found out who is asking: %s",
+                            g_strerror(-r));
+    if (r < 0)
+        entry_drop(entry);
+    return r < 0 ? r : 0;
+}
+
+/* What stood by comes in again in its order, and what came after it waits behind. */
+static int admit_in_order(Entry *entry, sd_bus_message *m, sd_bus_error *error)
+{
+    int r;
+
+    if (entry->parked.head->data == m) {
+        entry->callers->n_parked--;
+        sd_bus_message_unref(g_queue_pop_head(&entry->parked));
+        return 1;
+    }
+    r = park(entry, m, error);
+    if (r < 0)
+        return r;
+    r = sd_bus_enqueue_for_read(entry->callers->connection->bus, m);
+    if (r < 0) {
+        entry->callers->n_parked--;
+        sd_bus_message_unref(g_queue_pop_tail(&entry->parked));
+    }
+    return r < 0 ? r : 0;
+}
+
+int callers_admit(Callers *callers, sd_bus_message *m, Caller **ret_caller, sd_bus_error *error)
+{
+    const char *name = sd_bus_message_get_sender(m);
+    Entry *entry = name ? g_hash_table_lookup(callers->entries, name) : NULL;
+    int r;
+
+    if (!name) /* no broker lets such a message through */
+        return bus_error_set(error, OUTCOME_NOT_AUTHORIZED, "the message has no sender");
+    if (!entry)
+        return admit_new(callers, name, m, error);
+    if (!entry->known)
+        return park(entry, m, error);
+    if (entry->parked.length > 0) {
+        r = admit_in_order(entry, m, error);
+        if (r <= 0)
+            return r;
+    }
+    touch(entry);
+    *ret_caller = &entry->caller;
+    return 1;
+}
+
+guint callers_waiting(const Callers *callers)
+{
+    return callers->n_parked;
+}
+
+Callers *callers_new(Connection *connection)
+{
+    Callers *callers = g_new0(Callers, 1);
+
+    callers->connection = connection;
+    callers->entries =
+        g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)entry_free);
+    return callers;
+}
+
+Callers *callers_free(Callers *callers)
+{
+    if (!callers)
+        return NULL;
+    callers->leaving = TRUE;
+    g_hash_table_unref(callers->entries);
+    sd_bus_slot_unref(callers->departures);
+    g_free(callers);
+    return NULL;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "recovery/manager-private.h"
+
+/*
+ * A request on its way: allocate.c begins and ends it, conflict.c searches for its port.
+ */
+struct ManagerJob {
+    Manager *manager;     /* borrowed: the manager cancels its jobs before it goes */
+    LeaseRequest request; /* strings owned */
+    AllocateOptions options;
+    AllocateDone done;
+    void *data;
+
+    Reservation *reservation;
+    GPtrArray *leases; /* while their record is on its way to the disk */
+    GArray *held;      /* of int: sockets bound for the candidate */
+    GArray *untold;    /* of ConflictInfo without holder: found since the last telling */
+    guint round;
+    double backoff_msec;
+    Deadline *timer;
+    gboolean queued;
+    gboolean is_parked;
+    gboolean hold_refused; /* granted without: no descriptor left for it, or udp */
+    gboolean on_disk;
+    gboolean cancelled;
+    gboolean *gone; /* set while manager_allocate() is on the stack */
+    GList link;
+    GList parked_link;
+};
+
+/** job_search: looks for a free candidate, over as many rounds and turns of the loop as it takes.
+ */
+void job_search(ManagerJob *job);
+
+/** job_close_held: gives up the sockets that were bound for the candidate. */
+void job_close_held(ManagerJob *job);
+
+/** job_tell_conflicts: logs, counts and tells what was refused since the last telling. */
+void job_tell_conflicts(ManagerJob *job);
+
+/** job_candidate_found: the kernel gives the candidate: it is recorded and granted. */
+void job_candidate_found(ManagerJob *job);
+
+/** job_refuse: the end of the job. @error: taken over, in OUTCOME_ERROR. */
+void job_refuse(ManagerJob *job, GError *error);
+
+/** job_wait: goes on later: in @msec, or in another turn of the loop (0). */
+void job_wait(ManagerJob *job, double msec);

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#pragma once
+
+#include "recovery/manager-private.h"
+
+/** release_init, release_deinit: the parts of the manager that belong to ends of leases. After
+ * release_deinit() nothing that waits for the service manager calls back. */
+void release_init(Manager *manager);
+void release_deinit(Manager *manager);
+
+/** release_store_works_again: the ends that the disk refused are due again, soon. */
+void release_store_works_again(Manager *manager);
