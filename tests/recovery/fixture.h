@@ -151,6 +151,7 @@ void server_end(Server *server);
 /** disk_refuse: from now on each call of that kind fails with ENOSPC; disk_allow: undoes it. */
 void disk_refuse_writes(void);
 void disk_refuse_syncs(void);
+void disk_refuse_links(void);
 void disk_allow(void);
 
 /** fixture_path: (transfer full) */
