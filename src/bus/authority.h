@@ -15,13 +15,20 @@ typedef enum AuthorityAction {
     AUTHORITY_PRIVILEGED_PORT,
     AUTHORITY_RELOAD,
     AUTHORITY_RECOVER,
+    AUTHORITY_CLEANUP,       /* of others' leases */
+    AUTHORITY_WATCH_PROCESS, /* of another user */
+    AUTHORITY_CHECK_PORT,    /* a health check of another port than the lease's */
+    AUTHORITY_RESTART_UNIT,  /* of a unit that the caller's own processes do not run in */
     AUTHORITY_LOG_CONTROL,
     _AUTHORITY_ACTION_MAX,
 } AuthorityAction;
 
+/** AUTHORITY_NOBODY: the owner of what belongs to no user. */
+#define AUTHORITY_NOBODY ((uid_t)-1)
+
 /**
  * authority_check: whether @caller may do it without anybody being asked.
- * @owner: the uid that is concerned: the lease's, or the caller's own.
+ * @owner: the uid that is concerned, the lease's say, or AUTHORITY_NOBODY.
  * Returns: FALSE with @error in OUTCOME_ERROR: OUTCOME_NOT_OWNER or OUTCOME_NOT_AUTHORIZED.
  */
 gboolean authority_check(const Caller *caller, AuthorityAction action, uid_t owner, GError **error);
@@ -30,7 +37,9 @@ gboolean authority_check(const Caller *caller, AuthorityAction action, uid_t own
 typedef void (*AuthorityDone)(Call *call, const GError *error);
 
 /**
- * authority_ask: decides, now or later, whether the caller of @call may do it.
+ * authority_ask: decides, now or later, whether the caller of @call may do it: by the rules, else
+ * by asking polkit on the system bus, with the caller's word on whether a person may be bothered
+ * (org.freedesktop.DBus flag ALLOW_INTERACTIVE_AUTHORIZATION). Without polkit it is a no.
  * @done: called once, perhaps before this returns, unless the call is cancelled. It takes over the
  *     call and must look up again what it acts on.
  */
@@ -39,3 +48,6 @@ void authority_ask(Call *call, AuthorityAction action, uid_t owner, AuthorityDon
 /** authority_may_see: whether what @owner keeps private (label, health_url) may be shown to
  * @caller. */
 gboolean authority_may_see(const Caller *caller, uid_t owner);
+
+/** authority_forget: the caller of @call has gone while polkit was being asked. */
+void authority_forget(Call *call);

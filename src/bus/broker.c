@@ -53,6 +53,7 @@ static void disconnect(Broker *broker)
     if (!connection->bus)
         return;
     outbox_set_broker(broker->context->outbox, NULL);
+    broker->context->broker_bus = NULL;
     connection->named = FALSE;
     broker->request = sd_bus_slot_unref(broker->request);
     broker->callers = callers_free(broker->callers);
@@ -76,6 +77,8 @@ static void retry_later(Broker *broker, int error)
     broker->retry = deadline_add(broker->context->deadlines,
                                  g_get_monotonic_time() + broker->backoff_usec, on_retry, broker);
     broker->backoff_usec = MIN(broker->backoff_usec * 2, BACKOFF_MAX_USEC);
+    if (broker->listener->lost)
+        broker->listener->lost(broker->data);
 }
 
 static void finish_release(Broker *broker)
@@ -89,7 +92,6 @@ static void finish_release(Broker *broker)
 static void on_closed(int error, void *data)
 {
     Broker *broker = data;
-    gboolean was_named = broker->connection.named;
 
     disconnect(broker);
     if (broker->releasing) {
@@ -97,8 +99,6 @@ static void on_closed(int error, void *data)
         return;
     }
     retry_later(broker, error);
-    if (was_named && broker->listener->lost)
-        broker->listener->lost(broker->data);
 }
 
 /* ---- messages ---- */
@@ -144,6 +144,12 @@ static int on_name(sd_bus_message *m, void *userdata, sd_bus_error *error)
     guint32 code = 0;
 
     broker->request = sd_bus_slot_unref(broker->request);
+    if (sd_bus_message_is_method_error(m, SD_BUS_ERROR_NO_REPLY) ||
+        sd_bus_message_is_method_error(m, SD_BUS_ERROR_TIMEOUT)) {
+        /* Not the broker's word: sd-bus says so when the connection ends or hangs. */
+        bus_link_fail(broker->connection.link, -ENOTCONN);
+        return 1;
+    }
     if (sd_bus_message_is_method_error(m, NULL)) {
         fail(broker, sd_bus_message_get_error(m)->message);
         return 1;
@@ -159,6 +165,7 @@ static int on_name(sd_bus_message *m, void *userdata, sd_bus_error *error)
     broker->backoff_usec = BACKOFF_FIRST_USEC;
     broker->connection.named = TRUE;
     outbox_set_broker(broker->context->outbox, &broker->connection);
+    broker->context->broker_bus = broker->connection.bus;
     broker->listener->named(broker->data);
     return 1;
 }

@@ -18,7 +18,7 @@ typedef enum BusKind {
 
 typedef struct BrokerListener {
     void (*named)(void *data);                       /* our name is ours */
-    void (*lost)(void *data);                        /* the broker went away; named may follow */
+    void (*lost)(void *data);                        /* no broker is there; named may follow */
     void (*failed)(const GError *error, void *data); /* for good: the name cannot be had */
 } BrokerListener;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "bus/caller.h"
 
+#include "bus/authority.h"
 #include "bus/bulk.h"
 #include "bus/errors.h"
 #include "bus/sd-bus-auto.h"
@@ -26,6 +27,13 @@ void caller_init(Caller *caller, Connection *connection, const char *name, uid_t
 static void forsake(Call *call)
 {
     g_queue_unlink(&call->caller->calls, &call->node);
+    if (call->asking) {
+        authority_forget(call);
+        call->context->n_calls--;
+        call->caller = NULL;
+        (void)call_free(call);
+        return;
+    }
     call->caller = NULL;
     call->context->n_calls--;
     call->context = NULL; /* may go before the call does */
@@ -82,13 +90,16 @@ gboolean caller_is_needed(const Caller *caller)
 Call *call_new(Connection *connection, sd_bus_message *m, sd_bus_error *error)
 {
     Caller *caller = connection->current;
+    guint max =
+        manager_configuration(connection->context->manager)->limit_pending_requests_per_connection;
     Call *call = NULL;
 
     g_assert(caller);
-    if (caller->calls.length >= CALLER_PENDING_MAX) {
+    if (caller->calls.length >= max) {
         (void)bus_error_set(error, OUTCOME_QUOTA_EXCEEDED,
-                            "%d requests of this connection wait for their answer already",
-                            CALLER_PENDING_MAX);
+                            "%u requests of this connection wait for their answer already, as many "
+                            "as limits.pending_requests_per_connection allows",
+                            caller->calls.length);
         return NULL;
     }
     call = g_new0(Call, 1);

@@ -7,9 +7,6 @@
 
 #include "bus/connection.h"
 
-/** Requests of one connection that may wait for their answer at a time. */
-#define CALLER_PENDING_MAX 64
-
 /** Caller: who is on the other side, as the broker or the kernel says, never as he says himself. */
 struct Caller {
     Connection *connection; /* borrowed */
@@ -23,14 +20,17 @@ struct Caller {
     GQueue calls; /* of Call, owned by themselves */
 };
 
+typedef struct AuthorityQuestion AuthorityQuestion;
+
 /** Call: a method call that is answered later, or at least by another function. */
 typedef struct Call {
     BusContext *context;     /* borrowed; NULL like ->caller */
     Caller *caller;          /* borrowed; NULL once he has gone: answers are dropped then */
     sd_bus_message *message; /* owned reference */
     ManagerJob *job;         /* borrowed; while the manager works on it */
-    void *bulk;              /* borrowed; while its answer is being written in portions */
-    guint number;            /* for the method's own use */
+    struct AuthorityQuestion *asking; /* borrowed; while polkit is being asked */
+    void *bulk;                       /* borrowed; while its answer is being written in portions */
+    guint number;                     /* for the method's own use */
     GList node;
 } Call;
 

@@ -18,7 +18,7 @@
  * max_match_rules_per_connection). With more callers every departure on the bus is listened to. */
 #define MATCHES_MAX 384
 /* Messages that stand by, of one name and of all. */
-#define PARKED_MAX 64
+#define PARKED_MAX 256
 #define PARKED_ALL_MAX 4096
 
 #define DEPARTURES                                                              \

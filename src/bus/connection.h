@@ -21,7 +21,8 @@ typedef struct BusContext {
     Outbox *outbox;
     BulkQueue *bulk;
     gboolean own_uid_administrates; /* the daemon's own uid counts as an administrator's */
-    guint n_calls;                  /* calls that wait for their answer */
+    sd_bus *broker_bus; /* borrowed: for calls to others on the message bus; NULL: there is none */
+    guint n_calls;      /* calls that wait for their answer */
 } BusContext;
 
 /** Connection: one sd-bus connection, to a broker or to a direct client. */

@@ -21,11 +21,8 @@
 /* Connections taken in one turn of the loop. */
 #define ACCEPT_TURN_MAX 16
 #define ACCEPT_PAUSE_USEC G_TIME_SPAN_SECOND
+#define SEND_BUFFER_BYTES (256 * 1024)
 #define HANDSHAKE_USEC (10 * G_TIME_SPAN_SECOND)
-/* The part of all connections that one user may have, unless he is an administrator. */
-#define USER_SHARE 4
-#define USER_MIN 8
-
 /* No further call is taken while an answer waits to be read, so that only signals can pile up. */
 static const BusLinkLimits limits = {
     .pause_reading = 0,
@@ -178,6 +175,9 @@ static int client_new(Direct *direct, int fd, const struct ucred *peer, int pidf
     r = export_objects(client);
     if (r >= 0)
         r = sd_bus_start(client->connection.bus);
+    if (r >= 0)
+        /* sd-bus asks for 8 MiB, which a client that does not read would make the kernel hold. */
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BUFFER_BYTES}, sizeof(int));
     if (r < 0) {
         client_free(client);
         return r;
@@ -194,13 +194,12 @@ static int client_new(Direct *direct, int fd, const struct ucred *peer, int pidf
 
 static gboolean has_room(const Direct *direct, uid_t uid)
 {
-    guint max = manager_configuration(direct->context->manager)->limit_direct_connections;
-    guint share = MAX(max / USER_SHARE, USER_MIN);
+    const Configuration *config = manager_configuration(direct->context->manager);
     guint mine = GPOINTER_TO_UINT(g_hash_table_lookup(direct->by_uid, GUINT_TO_POINTER(uid)));
 
-    if (direct->clients.length >= max)
+    if (direct->clients.length >= config->limit_direct_connections)
         return FALSE;
-    return uid == 0 || uid == geteuid() || mine < share;
+    return uid == 0 || uid == geteuid() || mine < config->limit_direct_connections_per_user;
 }
 
 static void greet(Direct *direct, int fd)
@@ -221,8 +220,8 @@ static void greet(Direct *direct, int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &length) < 0)
         pidfd = -1; /* an older kernel, or the peer has ended */
     r = client_new(direct, fd_steal(&owned), &peer, fd_steal(&pidfd));
-    if (r < 0)
-        log_warning("Cannot serve a direct connection: %s, ignoring it", g_strerror(-r));
+    if (r < 0) /* most of all: it has gone already */
+        log_debug("Cannot serve a direct connection: %s, ignoring it", g_strerror(-r));
 }
 
 static gboolean on_connection(int fd, GIOCondition condition, gpointer data);

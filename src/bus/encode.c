@@ -45,7 +45,8 @@ int encode_entry_ports(sd_bus_message *m, const char *key, const GArray *ports)
     return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
-static int encode_lease_entries(sd_bus_message *m, const Lease *lease, gboolean private_too)
+static int encode_lease_entries(sd_bus_message *m, const Lease *lease, const LeaseHealth *health,
+                                gboolean private_too)
 {
     int r = encode_entry_string(m, "lease", lease->id.text);
 
@@ -79,17 +80,22 @@ static int encode_lease_entries(sd_bus_message *m, const Lease *lease, gboolean 
         r = encode_entry_usec(m, "created_usec", lease->created_usec);
     if (r >= 0 && lease->last_seen_usec > 0)
         r = encode_entry_usec(m, "last_seen_usec", lease->last_seen_usec);
+    if (r >= 0 && health->checked_usec > 0)
+        r = encode_entry_usec(m, "last_check_usec", health->checked_usec);
+    if (r >= 0)
+        r = encode_entry_string(m, "health_reason", health->reason);
     if (r >= 0 && private_too)
         r = encode_entry_string(m, "health_url", lease->health_url);
     return r;
 }
 
-int encode_lease(sd_bus_message *m, const Lease *lease, gboolean private_too)
+int encode_lease(sd_bus_message *m, const Lease *lease, const LeaseHealth *health,
+                 gboolean private_too)
 {
     int r = sd_bus_message_open_container(m, SD_BUS_TYPE_ARRAY, "{sv}");
 
     if (r >= 0)
-        r = encode_lease_entries(m, lease, private_too);
+        r = encode_lease_entries(m, lease, health, private_too);
     return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
@@ -107,7 +113,7 @@ static size_t text_entry_bytes(size_t key_bytes, const char *text)
 }
 #define TEXT_ENTRY_BYTES(key, text) text_entry_bytes(sizeof(key), (text))
 
-size_t encode_lease_bytes(const Lease *lease)
+size_t encode_lease_bytes(const Lease *lease, const LeaseHealth *health)
 {
     return 8 /* length of the array */ + TEXT_ENTRY_BYTES("lease", lease->id.text) +
            ENTRY_BYTES("port", sizeof(guint16)) +
@@ -122,6 +128,8 @@ size_t encode_lease_bytes(const Lease *lease)
            TEXT_ENTRY_BYTES("health", health_to_string(lease->health)) +
            ENTRY_BYTES("failures", sizeof(guint32)) + ENTRY_BYTES("created_usec", sizeof(guint64)) +
            ENTRY_BYTES("last_seen_usec", sizeof(guint64)) +
+           ENTRY_BYTES("last_check_usec", sizeof(guint64)) +
+           TEXT_ENTRY_BYTES("health_reason", health->reason) +
            TEXT_ENTRY_BYTES("health_url", lease->health_url);
 }
 

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "probe/http.h"
+
 /* Bytes of a client's word that are repeated to it. */
 #define EXCERPT_MAX 100
 
@@ -373,32 +375,6 @@ static gboolean parse(sd_bus_message *m, const Key *keys, size_t n_keys, void *t
     return r >= 0 || unreadable(error, r);
 }
 
-/*
- * What is understood and not yet done. An entry leaves this table when the manager can do it.
- */
-static gboolean check_supported(const AllocateArguments *arguments, GError **error)
-{
-    const LeaseRequest *request = &arguments->request;
-    const struct {
-        const char *what;
-        gboolean asked;
-    } unsupported[] = {
-        {"Option 'hold': 'soft'", request->hold == HOLD_SOFT},
-        {"Option 'ttl_ms'", request->ttl_msec != 0},
-        {"Option 'pid'", arguments->pid != 0},
-        {"Option 'pidfd'", arguments->pidfd >= 0},
-        {"Option 'lifetime': 'process'", request->lifetime == LIFETIME_PROCESS},
-        {"Option 'health_url'", request->health_url != NULL},
-        {"Option 'health_timeout_ms'", request->health_timeout_msec != 0},
-        {"Option 'on_unhealthy'", request->on_unhealthy != ON_UNHEALTHY_RELEASE},
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(unsupported); i++)
-        if (unsupported[i].asked)
-            return refuse(error, "%s is not supported by this version", unsupported[i].what);
-    return TRUE;
-}
-
 static gboolean check_combination(const AllocateArguments *arguments, GError **error)
 {
     const LeaseRequest *request = &arguments->request;
@@ -415,7 +391,61 @@ static gboolean check_combination(const AllocateArguments *arguments, GError **e
         return refuse(error, "Option 'lifetime': 'process' needs option 'pid' or 'pidfd'");
     if (request->health_timeout_msec != 0 && !request->health_url)
         return refuse(error, "Option 'health_timeout_ms' needs option 'health_url'");
-    return check_supported(arguments, error);
+    if (request->hold == HOLD_SOFT && request->protocol == PROTOCOL_UDP)
+        return refuse(error, "Option 'hold': 'soft' is for tcp; a held udp socket would take the "
+                             "datagrams of its service");
+    return TRUE;
+}
+
+/* ---- health_url ---- */
+
+#define PORT_WORD "{port}"
+
+/* Returns: @url with @from in place of @to in its authority, or NULL when that is not there. */
+static char *replace_in_authority(const char *url, const char *from, const char *to)
+{
+    const char *authority = strstr(url, "://");
+    const char *end = authority ? authority + 3 + strcspn(authority + 3, "/?#") : NULL;
+    const char *found = authority ? g_strstr_len(authority, end - authority, from) : NULL;
+
+    if (!found)
+        return NULL;
+    return g_strdup_printf("%.*s%s%s", (int)(found - url), url, to, found + strlen(from));
+}
+
+static gboolean refuse_health_url(GError **error, const GError *cause)
+{
+    return refuse(error, "Option 'health_url': %s", cause->message);
+}
+
+gboolean options_resolve_health_url(AllocateArguments *arguments, gboolean *ret_foreign,
+                                    GError **error)
+{
+    const char *url = arguments->request.health_url;
+    guint16 port = arguments->request.port;
+    g_autoptr(GError) cause = NULL;
+    g_autofree char *sample = NULL;
+    g_autofree char *number = NULL;
+
+    *ret_foreign = FALSE;
+    if (!url)
+        return TRUE;
+    sample = replace_in_authority(url, PORT_WORD, "1");
+    if (sample) {
+        if (!http_url_check(sample, 1, FALSE, &cause))
+            return refuse_health_url(error, cause);
+        arguments->health_url = g_strdup(url);
+        return TRUE;
+    }
+    if (!http_url_check(url, 0, TRUE, &cause))
+        return refuse_health_url(error, cause);
+    *ret_foreign = port == 0 || !http_url_check(url, port, FALSE, NULL);
+    number = g_strdup_printf(":%u", port);
+    if (!*ret_foreign)
+        arguments->health_url = replace_in_authority(url, number, ":" PORT_WORD);
+    if (!arguments->health_url)
+        arguments->health_url = g_strdup(url);
+    return TRUE;
 }
 
 gboolean options_parse_allocate(sd_bus_message *m, AllocateArguments *ret_arguments, GError **error)

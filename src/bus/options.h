@@ -19,6 +19,7 @@ typedef struct AllocateArguments {
     AllocateOptions options;
     pid_t pid;                      /* 0 = not given */
     int pidfd;                      /* borrowed from the message, -1 = not given */
+    char *health_url;               /* owned: see options_resolve_health_url(), which fills it in */
     char address[INET6_ADDRSTRLEN]; /* what request.address points to */
 } AllocateArguments;
 
@@ -34,6 +35,17 @@ typedef struct AllocateArguments {
  */
 gboolean options_parse_allocate(sd_bus_message *m, AllocateArguments *ret_arguments,
                                 GError **error);
+
+/**
+ * options_resolve_health_url: what the option health_url means: "{port}" stands for the granted
+ * port, and so does the preferred port (option 'port') where the URL names it.
+ * @ret_foreign: whether it names another port of this machine's than that.
+ *
+ * Returns: FALSE with @error OUTCOME_INVALID_ARGUMENT when no health check may ever ask it
+ *     (http_url_check()).
+ */
+gboolean options_resolve_health_url(AllocateArguments *arguments, gboolean *ret_foreign,
+                                    GError **error);
 
 /** LeaseFilter: of List; strings borrowed from the message, NULL = any. */
 typedef struct LeaseFilter {

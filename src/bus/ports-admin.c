@@ -94,6 +94,59 @@ int ports_recover(sd_bus_message *m, void *userdata, sd_bus_error *error)
     return 1;
 }
 
+/* ---- Cleanup ---- */
+
+static int append_findings(sd_bus_message *reply, const GArray *findings)
+{
+    int r = sd_bus_message_open_container(reply, SD_BUS_TYPE_ARRAY, "(qss)");
+
+    for (guint i = 0; r >= 0 && i < findings->len; i++) {
+        const CleanupFinding *finding = &g_array_index(findings, CleanupFinding, i);
+
+        r = sd_bus_message_append(reply, "(qss)", finding->port, finding->lease.text,
+                                  reason_to_string(finding->reason));
+    }
+    return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static void cleanup_done(const GArray *findings, const GError *error, void *data)
+{
+    g_autoptr(sd_bus_message) reply = NULL;
+    Call *call = data;
+
+    if (error)
+        call_refuse(call, error);
+    else if (sd_bus_message_new_method_return(call->message, &reply) >= 0 &&
+             append_findings(reply, findings) >= 0)
+        (void)call_send(call, reply); /* a broken connection ends by itself */
+    else
+        (void)call_free(call);
+}
+
+/* Whoever may not clean up the leases of others cleans up his own. */
+static void cleanup_allowed(Call *call, const GError *refusal)
+{
+    manager_cleanup(call->context->manager, refusal ? call->caller->uid : AUTHORITY_NOBODY,
+                    call->number, cleanup_done, call);
+}
+
+int ports_cleanup(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+    Connection *connection = userdata;
+    g_autoptr(GError) refusal = NULL;
+    gboolean dry_run = FALSE;
+    Call *call = NULL;
+
+    if (!options_parse_dry_run(m, &dry_run, &refusal))
+        return bus_error_set_gerror(error, refusal);
+    call = call_new(connection, m, error);
+    if (!call)
+        return -EDQUOT;
+    call->number = (guint)dry_run;
+    authority_ask(call, AUTHORITY_CLEANUP, AUTHORITY_NOBODY, cleanup_allowed);
+    return 1;
+}
+
 int ports_get_recovery_report(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     Connection *connection = userdata;

@@ -9,6 +9,7 @@
 #include "bus/errors.h"
 #include "bus/options.h"
 #include "bus/sd-bus-auto.h"
+#include "bus/watched.h"
 
 #define PRIVILEGED_PORTS_END 1024
 
@@ -27,6 +28,8 @@ static int append_details(sd_bus_message *reply, const AllocateResult *result)
         r = encode_entry_bool(reply, "reused", result->reused);
     if (r >= 0)
         r = encode_entry_string(reply, "protocol", protocol_to_string(first->protocol));
+    if (r >= 0 && result->hold_refused)
+        r = encode_entry_string(reply, "hold", hold_to_string(HOLD_NONE));
     return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
@@ -153,6 +156,11 @@ static gboolean check_form(const Connection *connection, Form form,
                             "Option 'protocol': one socket cannot be both 'tcp' and 'udp'");
         return FALSE;
     }
+    if (form == FORM_SOCKET && request->hold == HOLD_SOFT) {
+        g_set_error_literal(error, OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
+                            "Option 'hold': the socket that is handed over holds the port already");
+        return FALSE;
+    }
     if (form == FORM_SOCKET && sd_bus_can_send(connection->bus, SD_BUS_TYPE_UNIX_FD) <= 0) {
         g_set_error_literal(error, OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
                             "this connection cannot carry file descriptors");
@@ -161,88 +169,161 @@ static gboolean check_form(const Connection *connection, Form form,
     return TRUE;
 }
 
+/* ---- what has to be allowed ---- */
+
 static gboolean needs_privilege(const LeaseRequest *request)
 {
     return (request->port > 0 && request->port < PRIVILEGED_PORTS_END) ||
            (request->range.first > 0 && request->range.first < PRIVILEGED_PORTS_END);
 }
 
-static void start(Call *call, AllocateArguments *arguments, Form form, gboolean privileged)
+/* Allocation: one request on its way through what it needs, each step early out. */
+typedef struct Allocation {
+    AllocateArguments arguments;
+    Watched watched;
+    gboolean foreign_check; /* health_url names another port than the lease's own */
+    gboolean foreign_unit;  /* what is to be restarted is not the unit that the caller runs in */
+} Allocation;
+
+static void allocation_clear(Allocation *allocation)
+{
+    watched_clear(&allocation->watched);
+    g_clear_pointer(&allocation->arguments.health_url, g_free);
+}
+
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Allocation, allocation_clear)
+
+/* Looks at everything that the request names; nothing of it is decided here. */
+static gboolean inspect(Caller *caller, Allocation *allocation, GError **error)
+{
+    AllocateArguments *arguments = &allocation->arguments;
+    const BusContext *context = caller->connection->context;
+
+    if (!watched_resolve(caller, arguments, &allocation->watched, error) ||
+        !options_resolve_health_url(arguments, &allocation->foreign_check, error))
+        return FALSE;
+    if (manager_configuration(context->manager)->health_any_local_port)
+        allocation->foreign_check = FALSE;
+    if (arguments->request.on_unhealthy != ON_UNHEALTHY_RESTART)
+        return TRUE;
+    if (!watched_check_restart(caller, &allocation->watched, context->own_uid_administrates, error))
+        return FALSE;
+    allocation->foreign_unit = g_strcmp0(allocation->watched.unit, caller_unit(caller)) != 0;
+    return TRUE;
+}
+
+/* Returns: the first of what the request needs that is not granted, as a bit; 0 when all is. */
+static guint missing_permission(const Caller *caller, const Allocation *allocation, guint granted)
+{
+    const struct {
+        AuthorityAction action;
+        gboolean needed;
+    } needs[] = {
+        {AUTHORITY_PRIVILEGED_PORT, needs_privilege(&allocation->arguments.request)},
+        {AUTHORITY_WATCH_PROCESS, allocation->watched.foreign},
+        {AUTHORITY_CHECK_PORT, allocation->foreign_check},
+        {AUTHORITY_RESTART_UNIT, allocation->foreign_unit},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(needs); i++) {
+        guint bit = 1U << needs[i].action;
+
+        if (needs[i].needed && !(granted & bit) &&
+            !authority_check(caller, needs[i].action, AUTHORITY_NOBODY, NULL))
+            return bit;
+    }
+    return 0;
+}
+
+/* A call's number: the form in the low bits, then a bit for each permission that was granted, and
+ * which one is being asked for. */
+#define NUMBER_FORM(number) ((Form)((number)&3))
+#define NUMBER_GRANTED(number) (((number) >> 2) & 0x3fff)
+#define NUMBER_ASKED(number) ((number) >> 16)
+#define NUMBER(form, granted, asked) ((guint)(form) | (granted) << 2 | (asked) << 16)
+G_STATIC_ASSERT(_AUTHORITY_ACTION_MAX <= 14);
+
+static void start(Call *call, Allocation *allocation)
 {
     static const AllocateDone done[] = {
         [FORM_PORT] = allocate_done,
         [FORM_SOCKET] = allocate_socket_done,
         [FORM_BLOCK] = allocate_block_done,
     };
-    LeaseRequest *request = &arguments->request;
+    LeaseRequest *request = &allocation->arguments.request;
+    guint granted = NUMBER_GRANTED(call->number);
     ManagerJob *job = NULL;
 
     request->uid = call->caller->uid;
-    request->privileged = privileged;
-    request->unit = caller_unit(call->caller);
+    request->privileged =
+        (granted & (1U << AUTHORITY_PRIVILEGED_PORT)) ||
+        authority_check(call->caller, AUTHORITY_PRIVILEGED_PORT, AUTHORITY_NOBODY, NULL);
+    request->process = allocation->watched.identity;
+    request->unit = request->process.pid > 0 ? allocation->watched.unit : caller_unit(call->caller);
+    request->health_url = allocation->arguments.health_url;
     if (request->lifetime == LIFETIME_CLIENT)
         request->client = call->caller->name;
-    job = manager_allocate(call->context->manager, request, &arguments->options, done[form], call);
+    job = manager_allocate(call->context->manager, request, &allocation->arguments.options,
+                           done[NUMBER_FORM(call->number)], call);
     if (job) /* else it is answered, and the call gone */
         call->job = job;
 }
 
-/* The request of a privileged port goes on once that is allowed; it is read again for that. */
-static void go_on_privileged(Call *call, const GError *refusal, Form form)
+static void allowed(Call *call, const GError *refusal);
+
+/* Asks for what is missing, one after the other, or starts. */
+static void advance(Call *call, Allocation *allocation)
 {
+    Form form = NUMBER_FORM(call->number);
+    guint granted = NUMBER_GRANTED(call->number);
+    guint missing = missing_permission(call->caller, allocation, granted);
+    AuthorityAction action;
+
+    if (missing == 0) {
+        start(call, allocation);
+        return;
+    }
+    action = (AuthorityAction)g_bit_nth_lsf(missing, -1);
+    call->number = NUMBER(form, granted, (guint)action);
+    authority_ask(call, action, AUTHORITY_NOBODY, allowed);
+}
+
+/* Time has passed: what the message says is the same, what it names is looked at again. */
+static void allowed(Call *call, const GError *refusal)
+{
+    g_auto(Allocation) allocation = {0};
     g_autoptr(GError) error = NULL;
-    AllocateArguments arguments;
+    Form form = NUMBER_FORM(call->number);
+    guint granted = NUMBER_GRANTED(call->number) | 1U << NUMBER_ASKED(call->number);
 
     if (refusal) {
         call_refuse(call, refusal);
         return;
     }
+    call->number = NUMBER(form, granted, 0U);
     (void)sd_bus_message_rewind(call->message, TRUE); /* it was read before */
-    if (!read_request(call->message, form, &arguments, &error)) {
+    if (read_request(call->message, form, &allocation.arguments, &error) &&
+        inspect(call->caller, &allocation, &error))
+        advance(call, &allocation);
+    else
         call_refuse(call, error);
-        return;
-    }
-    start(call, &arguments, form, TRUE);
-}
-
-static void port_allowed(Call *call, const GError *refusal)
-{
-    go_on_privileged(call, refusal, FORM_PORT);
-}
-
-static void socket_allowed(Call *call, const GError *refusal)
-{
-    go_on_privileged(call, refusal, FORM_SOCKET);
-}
-
-static void block_allowed(Call *call, const GError *refusal)
-{
-    go_on_privileged(call, refusal, FORM_BLOCK);
 }
 
 static int allocate(sd_bus_message *m, Connection *connection, Form form, sd_bus_error *error)
 {
-    static const AuthorityDone allowed[] = {
-        [FORM_PORT] = port_allowed,
-        [FORM_SOCKET] = socket_allowed,
-        [FORM_BLOCK] = block_allowed,
-    };
+    g_auto(Allocation) allocation = {0};
     g_autoptr(GError) refusal = NULL;
-    AllocateArguments arguments;
     Call *call = NULL;
-    gboolean privileged = FALSE;
 
-    if (!read_request(m, form, &arguments, &refusal) ||
-        !check_form(connection, form, &arguments, &refusal))
+    if (!read_request(m, form, &allocation.arguments, &refusal) ||
+        !check_form(connection, form, &allocation.arguments, &refusal) ||
+        !inspect(connection->current, &allocation, &refusal))
         return bus_error_set_gerror(error, refusal);
     call = call_new(connection, m, error);
     if (!call)
         return -EDQUOT;
-    privileged = authority_check(call->caller, AUTHORITY_PRIVILEGED_PORT, call->caller->uid, NULL);
-    if (!privileged && needs_privilege(&arguments.request))
-        authority_ask(call, AUTHORITY_PRIVILEGED_PORT, call->caller->uid, allowed[form]);
-    else
-        start(call, &arguments, form, privileged);
+    call->number = NUMBER(form, 0U, 0U);
+    advance(call, &allocation);
     return 1;
 }
 

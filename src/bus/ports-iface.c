@@ -40,6 +40,8 @@ static const sd_bus_vtable vtable[] = {
                             SD_BUS_RESULT("aa{sv}", sockets), ports_scan, OPEN),
     SD_BUS_METHOD_WITH_ARGS("Suggest", SD_BUS_ARGS("s", service_type, "u", count),
                             SD_BUS_RESULT("aq", ports), ports_suggest, OPEN),
+    SD_BUS_METHOD_WITH_ARGS("Cleanup", SD_BUS_ARGS("a{sv}", options),
+                            SD_BUS_RESULT("a(qss)", released), ports_cleanup, OPEN),
     SD_BUS_METHOD_WITH_ARGS("Recover", SD_BUS_ARGS("a{sv}", options),
                             SD_BUS_RESULT("b", ok, "a(ssa{sv})", steps), ports_recover, OPEN),
     SD_BUS_METHOD_WITH_ARGS("GetRecoveryReport", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", report),

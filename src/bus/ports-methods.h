@@ -31,6 +31,7 @@ int ports_scan(sd_bus_message *m, void *userdata, sd_bus_error *error);
 /* ports-admin.c */
 int ports_get_metrics(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int ports_reload(sd_bus_message *m, void *userdata, sd_bus_error *error);
+int ports_cleanup(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int ports_recover(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int ports_get_recovery_report(sd_bus_message *m, void *userdata, sd_bus_error *error);
 int ports_subscribe(sd_bus_message *m, void *userdata, sd_bus_error *error);

@@ -16,19 +16,27 @@
 #define PORTION_SEEN 4000
 #define SUGGEST_MAX 1000
 
+static LeaseHealth health_of(const Manager *manager, const Lease *lease)
+{
+    return (LeaseHealth){.checked_usec = manager_health_checked_usec(manager),
+                         .reason = manager_health_reason(manager, lease)};
+}
+
 int ports_get_lease(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     Connection *connection = userdata;
     g_autoptr(sd_bus_message) reply = NULL;
     g_autoptr(GError) refusal = NULL;
     const Lease *lease = lookup_lease_of_message(connection->context->manager, m, &refusal);
+    LeaseHealth health;
     int r;
 
     if (!lease)
         return bus_error_set_gerror(error, refusal);
+    health = health_of(connection->context->manager, lease);
     r = sd_bus_message_new_method_return(m, &reply);
     if (r >= 0)
-        r = encode_lease(reply, lease, authority_may_see(connection->current, lease->uid));
+        r = encode_lease(reply, lease, &health, authority_may_see(connection->current, lease->uid));
     return r < 0 ? r : sd_bus_send(connection->bus, reply, NULL);
 }
 
@@ -66,16 +74,18 @@ static int list_step(sd_bus_message *reply, const Call *call, size_t *bytes, voi
 
     for (guint seen = 0; seen < PORTION_SEEN && written < PORTION_WRITTEN; seen++) {
         const Lease *lease = registry_next_port(registry, &listing->cursor);
+        LeaseHealth health;
         int r;
 
         if (!lease)
             return 0;
         if (!matches(&listing->filter, lease))
             continue;
-        r = encode_lease(reply, lease, authority_may_see(call->caller, lease->uid));
+        health = health_of(call->context->manager, lease);
+        r = encode_lease(reply, lease, &health, authority_may_see(call->caller, lease->uid));
         if (r < 0)
             return r;
-        *bytes += encode_lease_bytes(lease);
+        *bytes += encode_lease_bytes(lease, &health);
         written++;
     }
     return 1;

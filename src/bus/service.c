@@ -5,6 +5,7 @@
 #include "bus/direct.h"
 #include "bus/errors.h"
 #include "bus/outbox.h"
+#include "bus/units.h"
 
 #define SHUTDOWN_USEC (2 * G_TIME_SPAN_SECOND)
 
@@ -20,6 +21,7 @@ struct BusService {
     BusContext context;
     Broker *broker; /* owned, NULL before bus_service_open_broker() */
     Direct *direct; /* owned, NULL before bus_service_listen() */
+    Units *units;   /* owned */
     gboolean announced;
     Leaving leaving;
     Deadline *leaving_deadline;
@@ -84,6 +86,7 @@ static void on_lost(void *data)
 {
     BusService *service = data;
 
+    units_disconnected(service->units);
     if (service->options.lost)
         service->options.lost(service->options.data);
 }
@@ -116,6 +119,12 @@ gboolean bus_service_listen(BusService *service, int fd, GError **error)
     g_assert(!service->direct);
     service->direct = direct_new(&service->context, service->options.context, fd, error);
     return service->direct != NULL;
+}
+
+/* The service manager is on the same bus as we are: the system's, or the user's. */
+static sd_bus *systemd_bus(void *data)
+{
+    return ((BusService *)data)->context.broker_bus;
 }
 
 /* ---- the end ---- */
@@ -171,6 +180,8 @@ BusService *bus_service_new(const BusServiceOptions *options, GError **error)
     context->outbox = outbox_new(context);
     context->bulk = bulk_queue_new(context->source);
     bus_source_set_work(context->source, work, service);
+    service->units = units_new(systemd_bus, service);
+    manager_set_services(options->manager, units_services(), service->units);
     return service;
 }
 
@@ -178,6 +189,8 @@ BusService *bus_service_free(BusService *service)
 {
     if (!service)
         return NULL;
+    manager_set_services(service->context.manager, NULL, NULL);
+    service->units = units_free(service->units);
     service->direct = direct_free(service->direct);
     service->broker = broker_free(service->broker);
     service->context.bulk = bulk_queue_free(service->context.bulk);

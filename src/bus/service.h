@@ -17,9 +17,9 @@ typedef struct BusServiceOptions {
     GMainContext *context; /* NULL: the default one */
     /* The daemon is its user's own: his uid counts as an administrator's. */
     gboolean own_uid_administrates;
-    void (*active)(void *data); /* messages were handled, or a connection came or went */
-    void (*named)(void *data);                       /* the bus name is owned, again after a loss */
-    void (*lost)(void *data);                        /* the broker went away and is looked for */
+    void (*active)(void *data); /* messages were handled, or a connection went; often */
+    void (*named)(void *data);  /* the bus name is owned, again after a loss */
+    void (*lost)(void *data);   /* there is no broker, it is looked for; also from open_broker() */
     void (*failed)(const GError *error, void *data); /* the name cannot be had: leave */
     void *data;
 } BusServiceOptions;

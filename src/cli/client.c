@@ -293,6 +293,21 @@ GVariant *client_call(Client *client, const char *method, GVariant *parameters,
     return g_steal_pointer(&reply);
 }
 
+void client_wait(Client *client, guint limit_msec, gboolean (*done)(void *data), void *data)
+{
+    gint64 until_usec = g_get_monotonic_time() + (gint64)limit_msec * 1000;
+
+    while (!done(data)) {
+        gint64 left_usec = until_usec - g_get_monotonic_time();
+        int r = sd_bus_process(client->bus, NULL);
+
+        if (r > 0)
+            continue;
+        if (r < 0 || left_usec <= 0 || sd_bus_wait(client->bus, (guint64)left_usec) < 0)
+            return;
+    }
+}
+
 GVariant *client_properties(Client *client, GError **error)
 {
     g_autoptr(GVariant) reply =
@@ -336,13 +351,17 @@ gboolean client_add_match(Client *client, const char *narrow, GError **error)
 void client_remove_match(Client *client, const char *narrow)
 {
     g_autofree char *rule = match_rule(narrow);
-    g_autoptr(GVariant) reply = call(client, BROKER_NAME, BROKER_PATH, BROKER_NAME, "RemoveMatch",
-                                     g_variant_new("(s)", rule), CLIENT_CALL_NONE, NULL, NULL);
+    g_autoptr(GVariant) reply = NULL;
+
+    reply = call(client, BROKER_NAME, BROKER_PATH, BROKER_NAME, "RemoveMatch",
+                 g_variant_new("(s)", rule), CLIENT_CALL_NONE, NULL, NULL);
 }
 
 void client_watch_owner(Client *client)
 {
-    g_autoptr(GVariant) reply =
+    g_autoptr(GVariant) reply = NULL;
+
+    reply =
         call(client, BROKER_NAME, BROKER_PATH, BROKER_NAME, "AddMatch",
              g_variant_new("(s)", "type='signal',sender='" BROKER_NAME "',interface='" BROKER_NAME
                                   "',member='" CLIENT_OWNER_CHANGED "',arg0='" BUS_NAME "'"),

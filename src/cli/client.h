@@ -45,6 +45,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Client, client_free)
 GVariant *client_call(Client *client, const char *method, GVariant *parameters,
                       ClientCallFlags flags, GArray *fds, GError **error);
 
+/**
+ * client_wait: hands signals to the handler until @done says that they are enough, for at most
+ * @limit_msec. Never fails.
+ */
+void client_wait(Client *client, guint limit_msec, gboolean (*done)(void *data), void *data);
+
 /** client_properties: all properties, as a{sv}. Errors as of client_call(). */
 GVariant *client_properties(Client *client, GError **error);
 

@@ -7,6 +7,12 @@
 #include "cli/output.h"
 #include "util/fd.h"
 
+/* How long signals may be behind the answer that they belong to. */
+#define SIGNALS_MSEC 200
+
+/* How long an answer may take before what is heard meanwhile is told. */
+#define PATIENCE_USEC (150 * 1000)
+
 #define CONFLICTS "member='PortConflict'"
 
 void grant_clear(Grant *grant)
@@ -77,10 +83,17 @@ GVariantDict *grant_options(const Arguments *args)
     return options;
 }
 
-/* What was told already, so that the list at the end adds only what no signal brought. */
+/*
+ * Signals do not say whose request they belong to: another request for the same type may be in
+ * trouble at the same time. So they are held back until the answer says which conflicts were ours,
+ * and told without waiting for it only where the daemon keeps us waiting.
+ */
 typedef struct Progress {
     const char *service_type; /* borrowed */
+    gint64 started_usec;      /* CLOCK_MONOTONIC */
+    GHashTable *heard;        /* port, as a pointer -> a{sv}, owned: who has it */
     GHashTable *told;         /* set of ports, as pointers */
+    GVariant *conflicts;      /* aq, borrowed: all that were ours; NULL until the answer says */
 } Progress;
 
 static void tell_conflict(Progress *progress, guint16 port, GVariant *details)
@@ -103,6 +116,20 @@ static void tell_conflict(Progress *progress, guint16 port, GVariant *details)
     }
 }
 
+static int compare_ports(gconstpointer a, gconstpointer b)
+{
+    return GPOINTER_TO_INT(a) - GPOINTER_TO_INT(b);
+}
+
+static void tell_heard(Progress *progress)
+{
+    g_autoptr(GList) ports = g_list_sort(g_hash_table_get_keys(progress->heard), compare_ports);
+
+    for (const GList *node = ports; node; node = node->next)
+        tell_conflict(progress, (guint16)GPOINTER_TO_UINT(node->data),
+                      g_hash_table_lookup(progress->heard, node->data));
+}
+
 static void on_signal(const char *member, GVariant *args, void *data)
 {
     Progress *progress = data;
@@ -114,21 +141,45 @@ static void on_signal(const char *member, GVariant *args, void *data)
         !g_variant_is_of_type(args, G_VARIANT_TYPE("(qsa{sv})")))
         return;
     g_variant_get(args, "(q&s@a{sv})", &port, &service_type, &details);
-    /* the signal does not say whose request it was; another type's is surely not ours */
-    if (g_str_equal(service_type, progress->service_type))
-        tell_conflict(progress, port, details);
+    if (!g_str_equal(service_type, progress->service_type))
+        return;
+    /* a port is tried once a round */
+    if (!progress->conflicts && g_hash_table_contains(progress->told, GUINT_TO_POINTER(port)))
+        output_note(_("port %u is still in use, trying again"), port);
+    g_hash_table_replace(progress->heard, GUINT_TO_POINTER(port), g_steal_pointer(&details));
+    if (!progress->conflicts && g_get_monotonic_time() - progress->started_usec > PATIENCE_USEC)
+        tell_heard(progress);
 }
 
-static void tell_rest(Progress *progress, GVariant *details)
+static gboolean all_heard(void *data)
+{
+    const Progress *progress = data;
+
+    for (gsize i = 0; i < g_variant_n_children(progress->conflicts); i++) {
+        guint16 port;
+
+        g_variant_get_child(progress->conflicts, i, "q", &port);
+        if (!g_hash_table_contains(progress->heard, GUINT_TO_POINTER(port)))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* The answer overtakes the signals of the same moment, and only they name the holders. */
+static void tell_ours(Client *client, Progress *progress, GVariant *details)
 {
     g_autoptr(GVariant) conflicts =
         g_variant_lookup_value(details, "conflicts", G_VARIANT_TYPE("aq"));
 
-    for (gsize i = 0; conflicts && i < g_variant_n_children(conflicts); i++) {
+    if (!conflicts)
+        return;
+    progress->conflicts = conflicts;
+    client_wait(client, SIGNALS_MSEC, all_heard, progress);
+    for (gsize i = 0; i < g_variant_n_children(conflicts); i++) {
         guint16 port;
 
         g_variant_get_child(conflicts, i, "q", &port);
-        tell_conflict(progress, port, NULL);
+        tell_conflict(progress, port, g_hash_table_lookup(progress->heard, GUINT_TO_POINTER(port)));
     }
 }
 
@@ -191,7 +242,12 @@ gboolean grant_request(Client *client, const Arguments *args, GrantKind kind, GV
     g_autoptr(GVariantDict) dict = options;
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
     g_autoptr(GHashTable) told = g_hash_table_new(NULL, NULL);
-    Progress progress = {.service_type = arguments_operand(args, 0), .told = told};
+    g_autoptr(GHashTable) heard =
+        g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)g_variant_unref);
+    Progress progress = {.service_type = arguments_operand(args, 0),
+                         .started_usec = g_get_monotonic_time(),
+                         .heard = heard,
+                         .told = told};
     g_autoptr(GVariant) reply = NULL;
     g_auto(Grant) grant = GRANT_INIT;
     gboolean watching;
@@ -202,15 +258,18 @@ gboolean grant_request(Client *client, const Arguments *args, GrantKind kind, GV
     watching = !arguments_has(args, OPTION_QUIET) && client_add_match(client, CONFLICTS, NULL);
     client_set_signal_handler(client, watching ? on_signal : NULL, &progress);
     reply = call(client, args, kind, dict, fds, error);
-    client_set_signal_handler(client, NULL, NULL);
-    if (!reply)
+    if (!reply) {
+        client_set_signal_handler(client, NULL, NULL);
         return FALSE;
+    }
     if (!read_reply(reply, kind, fds, &grant)) {
+        client_set_signal_handler(client, NULL, NULL);
         g_set_error(error, CLI_ERROR, EXIT_STATUS_FAILED, _("the daemon granted nothing"));
         return FALSE;
     }
-    if (!arguments_has(args, OPTION_QUIET))
-        tell_rest(&progress, grant.details);
+    if (watching)
+        tell_ours(client, &progress, grant.details);
+    client_set_signal_handler(client, NULL, NULL);
     *ret_grant = grant;
     grant = (Grant)GRANT_INIT;
     return TRUE;

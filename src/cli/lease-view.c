@@ -109,6 +109,8 @@ char *value_to_text(GVariant *value)
 
 static char *readable(const char *key, GVariant *value)
 {
+    if (g_str_equal(key, "duration_usec") && g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64))
+        return text_duration(g_variant_get_uint64(value));
     if (g_str_has_suffix(key, "_usec") && g_variant_is_of_type(value, G_VARIANT_TYPE_UINT64) &&
         g_variant_get_uint64(value) > 0) {
         gint64 usec = (gint64)g_variant_get_uint64(value);
@@ -125,6 +127,23 @@ static char *readable(const char *key, GVariant *value)
         return g_strdup_printf("%u (%s)", uid, name);
     }
     return value_to_text(value);
+}
+
+char *dict_to_line(GVariant *dict)
+{
+    GString *line = g_string_new(NULL);
+    GVariantIter iter;
+    const char *key;
+    GVariant *value;
+
+    g_variant_iter_init(&iter, dict);
+    while (g_variant_iter_loop(&iter, "{&sv}", &key, &value)) {
+        g_autofree char *text = readable(key, value);
+
+        if (*text)
+            g_string_append_printf(line, "%s%s=%s", line->len > 0 ? ", " : "", key, text);
+    }
+    return g_string_free(line, FALSE);
 }
 
 void print_dict(GVariant *dict)

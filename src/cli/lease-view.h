@@ -25,6 +25,10 @@ const char *health_colour(const char *health);
 /** value_to_text: any value in one line, for lists of keys and values. (transfer full) */
 char *value_to_text(GVariant *value);
 
+/** dict_to_line: "key=value, key=value" of an a{sv}, readable, without what is empty. (transfer
+ * full) */
+char *dict_to_line(GVariant *dict);
+
 /** print_dict: "key: value" lines of an a{sv}, known times and users readable, keys in their order.
  */
 void print_dict(GVariant *dict);

@@ -65,6 +65,16 @@ char *text_ago(gint64 usec)
     return g_strdup_printf("%" G_GINT64_FORMAT "d", seconds / (24 * 60 * 60));
 }
 
+char *text_duration(guint64 usec)
+{
+    if (usec < 1000)
+        return g_strdup_printf("%" G_GUINT64_FORMAT "us", usec);
+    if (usec < G_USEC_PER_SEC)
+        return g_strdup_printf("%" G_GUINT64_FORMAT "ms", usec / 1000);
+    return g_strdup_printf("%" G_GUINT64_FORMAT ".%us", usec / G_USEC_PER_SEC,
+                           (guint)(usec / (G_USEC_PER_SEC / 10) % 10));
+}
+
 char *text_time(gint64 usec)
 {
     g_autoptr(GDateTime) time = g_date_time_new_from_unix_local(usec / G_USEC_PER_SEC);

@@ -23,5 +23,9 @@ char *text_fit(const char *text, guint width);
  * (transfer full) */
 char *text_ago(gint64 usec);
 
+/** text_duration: "350us", "13ms", "1.5s" for a time that something took, in microseconds.
+ * (transfer full) */
+char *text_duration(guint64 usec);
+
 /** text_time: a CLOCK_REALTIME time in µs as local time, "2026-01-31 13:05:00". (transfer full) */
 char *text_time(gint64 usec);

@@ -28,7 +28,7 @@ static const char *result_colour(const char *result)
 }
 
 /* One line a step, and below it what the step has to say. */
-static void print_steps(GVariant *steps)
+static void print_steps(GVariant *steps, gboolean all)
 {
     for (gsize i = 0; steps && i < g_variant_n_children(steps); i++) {
         g_autoptr(GVariant) details = NULL;
@@ -36,6 +36,8 @@ static void print_steps(GVariant *steps)
         const char *step, *result;
 
         g_variant_get_child(steps, i, "(&s&s@a{sv})", &step, &result, &details);
+        if (!all && g_str_equal(result, "ok"))
+            continue;
         printf("  %-20s %s%s%s\n", step, result_colour(result), result, output_colour_end());
         if (!g_variant_lookup(details, "messages", "^a&s", &messages))
             continue;
@@ -47,30 +49,34 @@ static void print_steps(GVariant *steps)
     }
 }
 
-/* Whatever the report says beside the steps, which get lines of their own. */
+/* The last recovery at a glance: a line, and only what did not go by itself below it. */
 static void print_report(GVariant *report)
 {
     g_autoptr(GVariant) steps =
         g_variant_lookup_value(report, "steps", G_VARIANT_TYPE("a(ssa{sv})"));
-    g_auto(GVariantBuilder) rest = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
-    g_autoptr(GVariant) others = NULL;
+    g_autofree const char **backups = NULL;
+    g_autofree char *ago =
+        text_ago(g_get_real_time() - (gint64)dict_number(report, "started_usec"));
+    g_autofree char *took = text_duration(dict_number(report, "duration_usec"));
+    gboolean ok = dict_number(report, "ok") != 0;
 
     if (g_variant_n_children(report) == 0) {
-        printf("%s\n", _("No recovery since the start."));
+        printf("%s %s\n", _("Recovery:"), _("none yet"));
         return;
     }
-    printf("%s\n", _("Last recovery:"));
-    for (gsize i = 0; i < g_variant_n_children(report); i++) {
-        g_autoptr(GVariant) entry = g_variant_get_child_value(report, i);
-        const char *key;
+    /* TRANSLATORS: how long ago, why, how long it took, and three numbers of leases */
+    printf("%s %s%s%s", _("Recovery:"), output_colour(ok ? COLOUR_GOOD : COLOUR_BAD),
+           ok ? _("ok") : _("failed"), output_colour_end());
+    printf(_(", %s ago (%s), took %s; kept %u, released %u, repaired %u\n"), ago,
+           dict_string(report, "trigger"), took, (guint)dict_number(report, "kept"),
+           (guint)dict_number(report, "released"), (guint)dict_number(report, "repaired"));
+    print_steps(steps, FALSE);
+    if (g_variant_lookup(report, "backups", "^a&s", &backups))
+        for (size_t i = 0; backups[i]; i++) {
+            g_autofree char *clean = text_clean(backups[i]);
 
-        g_variant_get_child(entry, 0, "&s", &key);
-        if (!steps || !g_str_equal(key, "steps"))
-            g_variant_builder_add_value(&rest, entry);
-    }
-    others = g_variant_ref_sink(g_variant_builder_end(&rest));
-    print_dict(others);
-    print_steps(steps);
+            printf("  %s %s\n", _("Backup:"), clean);
+        }
 }
 
 static void print_status(GVariant *properties, GVariant *report)
@@ -215,7 +221,12 @@ ExitStatus verb_reload(const Arguments *args, GError **error)
     g_autoptr(GVariant) reply =
         client ? client_call(client, "Reload", NULL, CLIENT_CALL_SLOW, NULL, error) : NULL;
 
-    return reply ? EXIT_STATUS_OK : EXIT_STATUS_FAILED;
+    if (reply)
+        return EXIT_STATUS_OK;
+    /* what is not valid is a file here, not the command line */
+    if (error && *error && (*error)->code == EXIT_STATUS_USAGE)
+        (*error)->code = EXIT_STATUS_FAILED;
+    return EXIT_STATUS_FAILED;
 }
 
 static GVariant *call_with_dry_run(const Arguments *args, const char *method, GError **error)
@@ -318,7 +329,7 @@ ExitStatus verb_recover(const Arguments *args, GError **error)
     if (output_json_mode() != JSON_MODE_OFF)
         print_recovery_json(ok, steps);
     else
-        print_steps(steps);
+        print_steps(steps, TRUE);
     if (!ok)
         g_set_error(error, CLI_ERROR, EXIT_STATUS_FAILED,
                     _("the recovery did not succeed; 'styxyctl status' shows what is left"));

@@ -80,6 +80,35 @@ static void print_json(int index, GVariant *args)
     output_json(g_variant_builder_end(&dict));
 }
 
+/* The place of an argument in a line: the port first, as it is what people know their services by,
+ * the lease last, as it is long. */
+static guint place_of(const char *name)
+{
+    if (g_str_equal(name, "port"))
+        return 0;
+    if (g_str_equal(name, "details") || g_str_equal(name, "summary"))
+        return 2;
+    return g_str_equal(name, "lease") ? 3 : 1;
+}
+
+/* Details without the steps of a recovery, each of which had a line of its own. */
+static char *details_line(GVariant *details)
+{
+    g_auto(GVariantBuilder) rest = G_VARIANT_BUILDER_INIT(G_VARIANT_TYPE_VARDICT);
+    g_autoptr(GVariant) dict = NULL;
+
+    for (gsize i = 0; i < g_variant_n_children(details); i++) {
+        g_autoptr(GVariant) entry = g_variant_get_child_value(details, i);
+        const char *key = NULL;
+
+        g_variant_get_child(entry, 0, "&s", &key);
+        if (!g_str_equal(key, "steps"))
+            g_variant_builder_add_value(&rest, entry);
+    }
+    dict = g_variant_ref_sink(g_variant_builder_end(&rest));
+    return dict_to_line(dict);
+}
+
 static void print_line(int index, GVariant *args)
 {
     g_autoptr(GDateTime) now = g_date_time_new_now_local();
@@ -88,21 +117,14 @@ static void print_line(int index, GVariant *args)
 
     g_string_append_printf(line, "%s %s%-10s%s", time, output_colour(signals[index].colour),
                            _(signals[index].text), output_colour_end());
-    /* the port first: it is what people know their services by; the lease last, as it is long */
-    for (guint pass = 0; pass < 4; pass++)
+    for (guint place = 0; place < 4; place++)
         for (gsize i = 0; i < g_variant_n_children(args); i++) {
-            static const char *const others[] = {"port", "lease", "details"};
-            const char *name = signals[index].names[i];
             g_autoptr(GVariant) value = g_variant_get_child_value(args, i);
             g_autofree char *text = NULL;
-            guint due = g_str_equal(name, others[0])   ? 0
-                        : g_str_equal(name, others[1]) ? 3
-                        : g_str_equal(name, others[2]) ? 2
-                                                       : 1;
 
-            if (due != pass)
+            if (place_of(signals[index].names[i]) != place)
                 continue;
-            text = value_to_text(value);
+            text = place == 2 ? details_line(value) : value_to_text(value);
             if (*text)
                 g_string_append_printf(line, " %s", text);
         }

@@ -296,18 +296,24 @@ static gboolean open_signals(Run *run, GError **error)
     return TRUE;
 }
 
-/* The daemon's socket is not blocking and, on TCP, not listening yet; systemd passes them
- * otherwise. */
+/*
+ * The daemon's socket does not block and, on TCP, does not listen yet; systemd passes them
+ * otherwise. SO_REUSEADDR as there: without it the connections of this service, in TIME_WAIT, would
+ * keep the next one from the port (socket(7)). Not before it listens: until then it would let
+ * others in.
+ */
 static gboolean prepare_socket(Run *run, GError **error)
 {
     int fd = run->grant.socket;
-    int type = 0;
+    int type = 0, yes = 1;
     socklen_t length = sizeof(type);
     int flags = fcntl(fd, F_GETFL);
 
     if (flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ||
         getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 ||
-        (type == SOCK_STREAM && listen(fd, SOMAXCONN) < 0)) {
+        (type == SOCK_STREAM &&
+         (listen(fd, SOMAXCONN) < 0 ||
+          setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) < 0))) {
         g_set_error(error, CLI_ERROR, EXIT_STATUS_FAILED, _("cannot listen on port %u: %s"),
                     grant_port(&run->grant), g_strerror(errno));
         return FALSE;

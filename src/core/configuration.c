@@ -110,7 +110,7 @@ static gboolean read_block(const ConfigNode *node, const FieldBlock *block, void
 
 static gboolean read_port(const ConfigNode *node, guint16 *ret_port, GError **error)
 {
-    guint32 port;
+    guint32 port = 0; /* gcc -O3 does not see that a failure returns FALSE */
 
     if (!read_whole(node, 1, G_MAXUINT16, &port, error))
         return FALSE;

@@ -86,8 +86,10 @@ typedef struct Configuration {
     guint references;
 } Configuration;
 
-/** ConfigurationSource: one file: @name (UTF-8) for messages, @text of @length bytes (not trusted,
- * may hold NUL). */
+/**
+ * ConfigurationSource: one file.
+ * @name: for messages, UTF-8. @text: @length bytes, not trusted, may hold NUL.
+ */
 typedef struct ConfigurationSource {
     const char *name;
     const char *text;

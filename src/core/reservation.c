@@ -66,8 +66,8 @@ static guint16 first_in_range(const Search *search, PortRange range)
 
         if (first == 0 || !search->offered || !port_set_contains(search->offered, first))
             return first;
-        if (first == range.last)
-            return 0;
+        /* Only blocks come here, and one that begins at the last port does not exist. */
+        g_assert(first < range.last);
         range.first = (guint16)(first + 1);
     }
 }
@@ -85,7 +85,7 @@ static guint16 choose(const Reservation *reservation, gboolean avoid_cooldowns)
     if (trail) {
         search.offered = &trail->offered;
         search.sets[search.n_sets++] = &trail->refused;
-        /* Blocks that begin elsewhere may well hold a port at which another one began. */
+        /* Skipped word by word; a block may well hold a port at which another one began. */
         if (search.count == 1)
             search.sets[search.n_sets++] = &trail->offered;
     }

@@ -199,8 +199,7 @@ static gboolean start_bus(Daemon *daemon, PassedSockets *sockets, GError **error
         return FALSE;
     if (sockets->listen_fd < 0)
         sockets->listen_fd = sockets_listen(options->runtime_dir, error);
-    if (sockets->listen_fd < 0 ||
-        !bus_service_listen(daemon->service, sockets->listen_fd, error))
+    if (sockets->listen_fd < 0 || !bus_service_listen(daemon->service, sockets->listen_fd, error))
         return FALSE;
     (void)fd_steal(&sockets->listen_fd);
     return bus_service_open_broker(daemon->service, kind, options->address, error);
@@ -216,14 +215,17 @@ static int run(Daemon *daemon)
     daemon->idle_msec = lifecycle_idle_msec();
     sockets_take(&sockets);
     config = load_configuration(daemon, &error);
-    if (!config)
+    if (!config) {
+        sockets_refuse(&sockets);
         return fail(error, EXIT_CONFIG);
+    }
     event_configuration_loaded(config);
 
     options = (ManagerOptions){.config = config,
                                .load = load_configuration,
                                .load_data = daemon,
                                .state_dir = daemon->options.state_dir,
+                               .compact_bytes = lifecycle_compact_bytes(),
                                .held = sockets.held,
                                .became_idle = on_activity,
                                .became_idle_data = daemon};

@@ -60,6 +60,16 @@ void sockets_clear(PassedSockets *sockets)
     g_clear_pointer(&sockets->held, g_array_unref);
 }
 
+void sockets_refuse(const PassedSockets *sockets)
+{
+    for (guint i = 0; sockets->listen_fd >= 0 && i < SOMAXCONN; i++) {
+        AUTO_FD fd = accept4(sockets->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+
+        if (fd < 0 && errno != EINTR && errno != ECONNABORTED)
+            return;
+    }
+}
+
 static int fail(GError **error, const char *doing, const char *path)
 {
     int code = errno;

@@ -19,6 +19,13 @@ void sockets_take(PassedSockets *sockets);
 void sockets_clear(PassedSockets *sockets);
 
 /**
+ * sockets_refuse: hangs up on everybody who waits on the passed socket, for a daemon that ends
+ * before it serves: the service manager would start it anew for the same callers until it gives up
+ * on the socket (systemd.socket(5), TriggerLimitIntervalSec=). Does not block.
+ */
+void sockets_refuse(const PassedSockets *sockets);
+
+/**
  * sockets_listen: makes the listening direct socket "bus" in @runtime_dir, mode 0666. The folder is
  * made where it is missing. A socket that nobody listens on any more is replaced.
  * Returns: the descriptor, or -1 with @error in G_FILE_ERROR.

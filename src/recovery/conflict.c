@@ -91,12 +91,30 @@ void job_tell_conflicts(ManagerJob *job)
 /* ---- the end without a port -------------------------------------------------------------------
  */
 
-static char *name_ports(const GArray *ports)
+/* "3000 (uid 33, unit nginx.service), 3001 (…) and 7 more" */
+static char *name_holders(const GArray *ports, Protocol protocol)
 {
+    g_autoptr(GArray) conflicts = g_array_new(FALSE, TRUE, sizeof(ConflictInfo));
+    g_autoptr(SocketTable) table = NULL;
     GString *text = g_string_new(NULL);
 
-    for (guint i = 0; i < ports->len && i < PORTS_IN_MESSAGE; i++)
-        g_string_append_printf(text, "%s%u", i > 0 ? ", " : "", g_array_index(ports, guint16, i));
+    for (guint i = 0; i < ports->len && i < PORTS_IN_MESSAGE; i++) {
+        ConflictInfo conflict = {.port = g_array_index(ports, guint16, i), .protocol = protocol};
+
+        g_array_append_val(conflicts, conflict);
+    }
+    if (conflicts->len > 0)
+        table = picture_of(conflicts);
+    for (guint i = 0; i < conflicts->len; i++) {
+        guint16 port = g_array_index(ports, guint16, i);
+        const SocketEntry *holder = find_holder(table, port, protocol);
+        g_autofree char *unit = holder ? socket_entry_unit(holder) : NULL;
+
+        g_string_append_printf(text, "%s%u", i > 0 ? ", " : "", port);
+        if (holder)
+            g_string_append_printf(text, " (uid %u%s%s)", holder->uid, unit ? ", unit " : "",
+                                   unit ? unit : "");
+    }
     if (ports->len > PORTS_IN_MESSAGE)
         g_string_append_printf(text, " and %u more", ports->len - PORTS_IN_MESSAGE);
     return g_string_free(text, FALSE);
@@ -148,7 +166,7 @@ static void refuse_exhausted(ManagerJob *job)
     const GArray *conflicts = reservation_conflicts(job->reservation);
     guint attempts = reservation_attempts(job->reservation);
     PortRange range = reservation_range(job->reservation);
-    g_autofree char *ports = name_ports(conflicts);
+    g_autofree char *ports = name_holders(conflicts, reservation_protocol(job->reservation));
     GError *error = NULL;
 
     if (!job->manager->config->conflict_enabled && conflicts->len > 0)

@@ -80,6 +80,7 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     StoreOptions store_options = {
         .dir = options->state_dir,
         .backup_corrupted = options->config->system_backup_corrupted_state,
+        .compact_bytes = options->compact_bytes,
         .health_changed = store_health_changed,
         .snapshot_failed = store_snapshot_failed,
         .data = manager,

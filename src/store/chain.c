@@ -102,11 +102,18 @@ static void make_tables(Chain *chain)
 
 static void free_tables(Chain *chain)
 {
+    g_queue_init(&chain->sticky_order);
     g_clear_pointer(&chain->leases, g_hash_table_unref);
     g_clear_pointer(&chain->sticky, g_hash_table_unref);
     g_clear_pointer(&chain->chunks, g_hash_table_unref);
     g_clear_pointer(&chain->strings, g_string_chunk_free);
 }
+
+/* One remembered port; they are kept in the order in which they were used last. */
+typedef struct StickyEntry {
+    StickyPort sticky; /* first: the tables compare it */
+    GList link;
+} StickyEntry;
 
 static StickyPort make_sticky(Chain *chain, uid_t uid, const char *service_type,
                               const char *instance, guint16 port)
@@ -121,7 +128,28 @@ static StickyPort make_sticky(Chain *chain, uid_t uid, const char *service_type,
 
 static void put_sticky(Chain *chain, StickyPort sticky)
 {
-    g_hash_table_add(chain->sticky, g_memdup2(&sticky, sizeof(sticky)));
+    StickyEntry *entry = g_hash_table_lookup(chain->sticky, &sticky);
+
+    if (entry) {
+        g_queue_unlink(&chain->sticky_order, &entry->link);
+        entry->sticky.port = sticky.port;
+    } else {
+        entry = g_new0(StickyEntry, 1);
+        entry->sticky = sticky;
+        entry->link.data = entry;
+        g_hash_table_add(chain->sticky, entry);
+    }
+    g_queue_push_tail_link(&chain->sticky_order, &entry->link);
+}
+
+static void drop_sticky(Chain *chain, StickyPort sticky)
+{
+    StickyEntry *entry = g_hash_table_lookup(chain->sticky, &sticky);
+
+    if (!entry)
+        return;
+    g_queue_unlink(&chain->sticky_order, &entry->link);
+    g_hash_table_remove(chain->sticky, entry);
 }
 
 /* Returns: whether the id was there already. */
@@ -137,7 +165,6 @@ static gboolean put_lease(Chain *chain, Lease *lease)
 static void apply(Reader *reader, RecordOp *op)
 {
     Chain *chain = reader->chain;
-    StickyPort sticky;
     Chunk chunk;
 
     switch (op->kind) {
@@ -152,8 +179,7 @@ static void apply(Reader *reader, RecordOp *op)
         put_sticky(chain, make_sticky(chain, op->uid, op->service_type, op->instance, op->port));
         break;
     case STORE_DROP_STICKY:
-        sticky = make_sticky(chain, op->uid, op->service_type, op->instance, op->port);
-        g_hash_table_remove(chain->sticky, &sticky);
+        drop_sticky(chain, make_sticky(chain, op->uid, op->service_type, op->instance, op->port));
         break;
     case STORE_PUT_CHUNK:
         chunk = (Chunk){
@@ -453,17 +479,20 @@ static gboolean read_journal(Reader *reader, FileReport *file, gboolean is_last,
     if (!scan(reader, dir_fd, dir, &result, error))
         return FALSE;
     tail = &result.tail;
-    if (tail->length == 0 || reader->other_version)
+    if (reader->other_version || result.bytes == 0)
         return TRUE;
-    if (is_last && tail_is_torn(tail)) {
+    if (tail->length > 0 && is_last && reader->have_head && tail_is_torn(tail)) {
         reader->chain->torn_tail = TRUE;
         return TRUE;
     }
-    /* the records of a bad tail have no successor whose number would tell that they are missing */
-    report(file, is_last ? MAX(reader->n_bad + tail->markers, 1) : 0,
-           "%" G_GUINT64_FORMAT " bytes from byte %" G_GUINT64_FORMAT " (line %" G_GUINT64_FORMAT
-           ") to the end are not a record",
-           tail->length, tail->offset, tail->line);
+    if (tail->length > 0)
+        /* the records of a bad tail have no successor whose number tells that they are missing */
+        report(file, is_last ? MAX(reader->n_bad + tail->markers, 1) : 0,
+               "%" G_GUINT64_FORMAT " bytes from byte %" G_GUINT64_FORMAT
+               " (line %" G_GUINT64_FORMAT ") to the end are not a record",
+               tail->length, tail->offset, tail->line);
+    if (!reader->have_head)
+        report(file, 0, "its first line is missing");
     return TRUE;
 }
 

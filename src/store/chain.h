@@ -24,6 +24,7 @@ typedef struct Chain {
 
     GHashTable *leases;    /* id text, in the lease -> Lease */
     GHashTable *sticky;    /* set of StickyPort */
+    GQueue sticky_order;   /* the same, least recently used first */
     GHashTable *chunks;    /* set of Chunk */
     GStringChunk *strings; /* of sticky ports and chunks */
     Id boot_id;            /* "" = not known */

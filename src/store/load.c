@@ -48,9 +48,8 @@ static StoreContents *make_contents(Chain *chain)
     g_hash_table_iter_init(&iter, chain->leases);
     while (g_hash_table_iter_next(&iter, &key, &value))
         g_ptr_array_add(contents->leases, lease_ref(value));
-    g_hash_table_iter_init(&iter, chain->sticky);
-    while (g_hash_table_iter_next(&iter, &key, &value))
-        g_array_append_vals(contents->sticky, key, 1);
+    for (GList *l = chain->sticky_order.head; l; l = l->next)
+        g_array_append_vals(contents->sticky, (const StickyPort *)l->data, 1);
     g_hash_table_iter_init(&iter, chain->chunks);
     while (g_hash_table_iter_next(&iter, &key, &value))
         g_array_append_vals(contents->chunks, key, 1);
@@ -168,7 +167,12 @@ StoreContents *store_load(Store *store, gboolean dry_run, GError **error)
 
     /* a number that was given is not given again, whatever became of the record */
     store->sequence = MAX(store->sequence, taken->sequence);
-    if (!dry_run && !make_backups(store, contents, error))
+    if (dry_run)
+        return g_steal_pointer(&contents);
+    if (!make_backups(store, contents, error))
         return NULL;
+    /* memory is the truth: the damaged files are needed no more once it is written */
+    if (contents->damage->len > 0 && store->state != STORE_NEW)
+        store_compact(store);
     return g_steal_pointer(&contents);
 }

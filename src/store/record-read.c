@@ -1,30 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Reading one record. A checksum that holds says that the bytes are as they were written, not that
- * a friend wrote them: length and depth are bounded before json-glib sees the text (it recurses
- * without a limit), and every member is checked for its type and bounds.
+ * a friend wrote them: the JSON is checked to the letter, with bounds on length and depth, and
+ * every member for its type and bounds.
  */
-#include "store/record.h"
-
-#include <json-glib/json-glib.h>
 #include <string.h>
 
 #include "store/crc32c.h"
+#include "store/record-members.h"
 
 G_DEFINE_QUARK(styxy - record - error - quark, record_error)
 
-#define STRING_BYTES_MAX 4096
 #define OPS_MAX 4096
-
-struct RecordParser {
-    JsonParser *json;
-};
 
 RecordParser *record_parser_new(void)
 {
     RecordParser *parser = g_new0(RecordParser, 1);
 
-    parser->json = json_parser_new_immutable();
+    tokens_init(&parser->tokens);
     return parser;
 }
 
@@ -32,7 +25,7 @@ RecordParser *record_parser_free(RecordParser *parser)
 {
     if (!parser)
         return NULL;
-    g_object_unref(parser->json);
+    tokens_clear(&parser->tokens);
     g_free(parser);
     return NULL;
 }
@@ -101,99 +94,25 @@ gboolean record_peek_sequence(const char *text, size_t length, guint64 *ret_sequ
     if (length <= i || memcmp(text + RECORD_PREFIX_LENGTH, key, sizeof(key) - 1) != 0)
         return FALSE;
     for (; i < length && g_ascii_isdigit(text[i]); i++) {
-        if (sequence > G_MAXINT64 / 16)
-            return FALSE;
         sequence = sequence * 10 + (guint64)(text[i] - '0');
+        if (sequence > RECORD_SEQUENCE_MAX)
+            return FALSE;
     }
-    if (i == length || text[i] != ',')
+    if (i == length || text[i] != ',' || sequence == 0)
         return FALSE;
     *ret_sequence = sequence;
     return TRUE;
 }
 
-static gboolean depth_is_fine(const char *text, size_t length)
+void record_note_unknown(Record *record, const char *key)
 {
-    gboolean in_string = FALSE;
-    guint depth = 0;
-
-    for (size_t i = 0; i < length; i++) {
-        char c = text[i];
-
-        if (in_string) {
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = FALSE;
-        } else if (c == '"') {
-            in_string = TRUE;
-        } else if (c == '{' || c == '[') {
-            if (++depth > RECORD_DEPTH_MAX)
-                return FALSE;
-        } else if (c == '}' || c == ']') {
-            if (depth-- == 0)
-                return FALSE;
-        }
-    }
-    return depth == 0 && !in_string;
+    if (!record->unknown_key)
+        record->unknown_key = g_strdup(key);
 }
 
-/* ---- members, each with its type and bounds; the errors name the key ---- */
-
-#define INVALID(error, ...) g_set_error(error, RECORD_ERROR, RECORD_ERROR_INVALID, __VA_ARGS__)
-
-static gboolean get_uint(JsonNode *node, const char *key, guint64 min, guint64 max, guint64 *ret,
-                         GError **error)
+gboolean record_get_id(const Tokens *tokens, guint i, const char *key, Id *ret_id, GError **error)
 {
-    gint64 value;
-
-    if (!JSON_NODE_HOLDS_VALUE(node) || json_node_get_value_type(node) != G_TYPE_INT64) {
-        INVALID(error, "\"%s\" is not a whole number", key);
-        return FALSE;
-    }
-    value = json_node_get_int(node);
-    if (value < 0 || (guint64)value < min || (guint64)value > max) {
-        INVALID(error,
-                "\"%s\" is %" G_GINT64_FORMAT ", not within %" G_GUINT64_FORMAT
-                " to %" G_GUINT64_FORMAT,
-                key, value, min, max);
-        return FALSE;
-    }
-    *ret = (guint64)value;
-    return TRUE;
-}
-
-/* Returns: (transfer none): NULL with @error. */
-static const char *get_string(JsonNode *node, const char *key, GError **error)
-{
-    const char *text;
-
-    if (!JSON_NODE_HOLDS_VALUE(node) || json_node_get_value_type(node) != G_TYPE_STRING) {
-        INVALID(error, "\"%s\" is not a string", key);
-        return NULL;
-    }
-    text = json_node_get_string(node);
-    if (strlen(text) > STRING_BYTES_MAX) {
-        INVALID(error, "\"%s\" is too long", key);
-        return NULL;
-    }
-    return text;
-}
-
-static const char *get_valid_string(JsonNode *node, const char *key,
-                                    gboolean (*is_valid)(const char *), GError **error)
-{
-    const char *text = get_string(node, key, error);
-
-    if (text && !is_valid(text)) {
-        INVALID(error, "\"%s\" is not a valid name", key);
-        return NULL;
-    }
-    return text;
-}
-
-static gboolean get_id(JsonNode *node, const char *key, Id *ret_id, GError **error)
-{
-    const char *text = get_string(node, key, error);
+    const char *text = tokens_get_string(tokens, i, key, error);
 
     if (!text)
         return FALSE;
@@ -205,164 +124,47 @@ static gboolean get_id(JsonNode *node, const char *key, Id *ret_id, GError **err
     return TRUE;
 }
 
-static void note_unknown(Record *record, const char *key)
+static gboolean is_array(const Tokens *tokens, guint i)
 {
-    if (!record->unknown_key)
-        record->unknown_key = g_strdup(key);
+    return tokens_get(tokens, i)->kind == JSON_EVENT_ARRAY;
 }
 
-#define GET_NAME(prefix, Type, field)                        \
-    do {                                                     \
-        const char *text = get_string(node, key, error);     \
-        Type parsed;                                         \
-                                                             \
-        if (!text)                                           \
-            return FALSE;                                    \
-        if (!prefix##_from_string(text, &parsed)) {          \
-            INVALID(error, "\"%s\" has no such value", key); \
-            return FALSE;                                    \
-        }                                                    \
-        (field) = parsed;                                    \
-        return TRUE;                                         \
-    } while (0)
-
-#define GET_UINT(min, max, field)                           \
-    do {                                                    \
-        guint64 number;                                     \
-                                                            \
-        if (!get_uint(node, key, min, max, &number, error)) \
-            return FALSE;                                   \
-        (field) = (__typeof__(field))number;                \
-        return TRUE;                                        \
-    } while (0)
-
-#define GET_STRING(copy, field)                          \
-    do {                                                 \
-        const char *text = get_string(node, key, error); \
-                                                         \
-        if (text && !(field))                            \
-            (field) = copy(text);                        \
-        return text != NULL;                             \
-    } while (0)
-
-#define GET_VALID(is_valid, copy, field)                                 \
-    do {                                                                 \
-        const char *text = get_valid_string(node, key, is_valid, error); \
-                                                                         \
-        if (text && !(field))                                            \
-            (field) = copy(text);                                        \
-        return text != NULL;                                             \
-    } while (0)
-
-#define IS(name) (strcmp(key, name) == 0)
-
-static gboolean read_lease_member(Record *record, Lease *lease, const char *key, JsonNode *node,
-                                  GError **error)
+static gboolean is_object(const Tokens *tokens, guint i)
 {
-    if (IS("lease"))
-        return get_id(node, key, &lease->id, error);
-    if (IS("port"))
-        GET_UINT(1, 65535, lease->port);
-    if (IS("protocol"))
-        GET_NAME(protocol, Protocol, lease->protocol);
-    if (IS("address"))
-        GET_STRING(g_strdup, lease->address);
-    if (IS("service_type"))
-        GET_VALID(service_type_is_valid, g_ref_string_new_intern, lease->service_type);
-    if (IS("instance"))
-        GET_VALID(instance_is_valid, g_strdup, lease->instance);
-    if (IS("label"))
-        GET_VALID(label_is_valid, g_strdup, lease->label);
-    if (IS("uid"))
-        GET_UINT(0, G_MAXUINT32, lease->uid);
-    if (IS("pid"))
-        GET_UINT(1, G_MAXINT32, lease->process.pid);
-    if (IS("start_ticks"))
-        GET_UINT(0, G_MAXINT64, lease->process.start_ticks);
-    if (IS("pidfd_inode"))
-        GET_UINT(0, G_MAXINT64, lease->process.pidfd_inode);
-    if (IS("unit"))
-        GET_STRING(g_ref_string_new_intern, lease->unit);
-    if (IS("lifetime"))
-        GET_NAME(lifetime, Lifetime, lease->lifetime);
-    if (IS("hold"))
-        GET_NAME(hold, Hold, lease->hold);
-    if (IS("health"))
-        GET_NAME(health, Health, lease->health);
-    if (IS("failures"))
-        GET_UINT(0, G_MAXUINT32, lease->failures);
-    if (IS("ever_seen")) {
-        if (!JSON_NODE_HOLDS_VALUE(node) || json_node_get_value_type(node) != G_TYPE_BOOLEAN) {
-            INVALID(error, "\"%s\" is not true or false", key);
-            return FALSE;
+    return tokens_get(tokens, i)->kind == JSON_EVENT_OBJECT;
+}
+
+/* ---- what is not a lease: the end of one, a sticky port, a chunk ---- */
+
+static gboolean read_range(const Tokens *tokens, guint array, const char *key, PortRange *ret_range,
+                           GError **error)
+{
+    gboolean good = is_array(tokens, array);
+    guint64 ports[2] = {0};
+    guint n = 0;
+
+    if (good) {
+        TOKENS_FOREACH (tokens, i, array) {
+            good = good && n < 2 &&
+                   tokens_get_uint(tokens, i, key, MAX(ports[0], 1), 65535, &ports[n], NULL);
+            n++;
         }
-        lease->ever_seen = json_node_get_boolean(node) != FALSE;
-        return TRUE;
     }
-    if (IS("created_usec"))
-        GET_UINT(0, G_MAXINT64, lease->created_usec);
-    if (IS("last_seen_usec"))
-        GET_UINT(0, G_MAXINT64, lease->last_seen_usec);
-    if (IS("expires_usec"))
-        GET_UINT(0, G_MAXINT64, lease->expires_usec);
-    if (IS("ttl_ms"))
-        GET_UINT(0, G_MAXUINT32, lease->ttl_msec);
-    if (IS("health_url"))
-        GET_STRING(g_strdup, lease->health_url);
-    if (IS("health_timeout_ms"))
-        GET_UINT(0, G_MAXUINT32, lease->health_timeout_msec);
-    if (IS("on_unhealthy"))
-        GET_NAME(on_unhealthy, OnUnhealthy, lease->on_unhealthy);
-    if (!IS("crc"))
-        note_unknown(record, key);
-    return TRUE;
-}
-
-static gboolean read_lease(Record *record, JsonObject *object, RecordOp *op, GError **error)
-{
-    g_autoptr(Lease) lease = lease_new();
-    JsonObjectIter iter;
-    const char *key;
-    JsonNode *node;
-
-    json_object_iter_init(&iter, object);
-    while (json_object_iter_next(&iter, &key, &node))
-        if (!read_lease_member(record, lease, key, node, error))
-            return FALSE;
-    if (lease->id.text[0] == '\0' || lease->port == 0 || lease->protocol == 0) {
-        INVALID(error, "\"%s\" is missing",
-                lease->id.text[0] == '\0' ? "lease"
-                : lease->port == 0        ? "port"
-                                          : "protocol");
-        return FALSE;
-    }
-    op->kind = STORE_PUT_LEASE;
-    op->lease = g_steal_pointer(&lease);
-    return TRUE;
-}
-
-static gboolean read_range(JsonNode *node, const char *key, PortRange *ret_range, GError **error)
-{
-    JsonArray *array;
-    guint64 first, last;
-
-    if (!JSON_NODE_HOLDS_ARRAY(node) || json_array_get_length(json_node_get_array(node)) != 2) {
+    if (!good || n != 2) {
         INVALID(error, "\"%s\" is not [first, last]", key);
         return FALSE;
     }
-    array = json_node_get_array(node);
-    if (!get_uint(json_array_get_element(array, 0), key, 1, 65535, &first, error) ||
-        !get_uint(json_array_get_element(array, 1), key, first, 65535, &last, error))
-        return FALSE;
-    *ret_range = (PortRange){(guint16)first, (guint16)last};
+    *ret_range = (PortRange){(guint16)ports[0], (guint16)ports[1]};
     return TRUE;
 }
 
-static gboolean read_memory_member(Record *record, RecordOp *op, const char *key, JsonNode *node,
-                                   GError **error)
+static gboolean read_fact_member(const Tokens *tokens, guint i, Record *record, RecordOp *op,
+                                 GError **error)
 {
+    const char *key = tokens_key(tokens, i);
+
     if (IS("lease"))
-        return get_id(node, key, &op->lease_id, error);
+        return record_get_id(tokens, i, key, &op->lease_id, error);
     if (IS("uid"))
         GET_UINT(0, G_MAXUINT32, op->uid);
     if (IS("service_type"))
@@ -372,25 +174,20 @@ static gboolean read_memory_member(Record *record, RecordOp *op, const char *key
     if (IS("sticky_port") || IS("port"))
         GET_UINT(1, 65535, op->port);
     if (IS("chunk"))
-        return read_range(node, key, &op->range, error);
+        return read_range(tokens, i, key, &op->range, error);
     if (!IS("reason") && !IS("crc"))
-        note_unknown(record, key);
+        record_note_unknown(record, key);
     return TRUE;
 }
 
-/* What is not a lease: the end of one, a sticky port or a chunk. */
-static gboolean read_memory(Record *record, JsonObject *object, StoreOpKind kind, RecordOp *op,
-                            GError **error)
+static gboolean read_fact(const Tokens *tokens, guint object, Record *record, StoreOpKind kind,
+                          RecordOp *op, GError **error)
 {
-    const char *missing = NULL;
-    JsonObjectIter iter;
-    const char *key;
-    JsonNode *node;
+    const char *missing;
 
     op->kind = kind;
-    json_object_iter_init(&iter, object);
-    while (json_object_iter_next(&iter, &key, &node))
-        if (!read_memory_member(record, op, key, node, error))
+    TOKENS_FOREACH (tokens, i, object)
+        if (!read_fact_member(tokens, i, record, op, error))
             return FALSE;
     if (kind == STORE_DROP_LEASE)
         missing = op->lease_id.text[0] == '\0' ? "lease" : NULL;
@@ -400,12 +197,12 @@ static gboolean read_memory(Record *record, JsonObject *object, StoreOpKind kind
         missing = !port_range_is_set(op->range) ? "chunk" : NULL;
     else
         missing = !op->instance ? "instance" : op->port == 0 ? "sticky_port" : NULL;
-    if (missing) {
+    if (missing)
         INVALID(error, "\"%s\" is missing", missing);
-        return FALSE;
-    }
-    return TRUE;
+    return missing == NULL;
 }
+
+/* ---- the journal's records ---- */
 
 static RecordOp *add_op(Record *record)
 {
@@ -415,7 +212,7 @@ static RecordOp *add_op(Record *record)
     return &g_array_index(record->ops, RecordOp, record->ops->len - 1);
 }
 
-static gboolean read_op(Record *record, JsonNode *node, GError **error)
+static gboolean read_op_member(const Tokens *tokens, guint i, Record *record, GError **error)
 {
     static const struct {
         const char *key;
@@ -425,146 +222,120 @@ static gboolean read_op(Record *record, JsonNode *node, GError **error)
         {"put_sticky", STORE_PUT_STICKY}, {"drop_sticky", STORE_DROP_STICKY},
         {"put_chunk", STORE_PUT_CHUNK},
     };
-    JsonObjectIter iter;
-    JsonNode *value;
-    const char *key;
+    const char *key = tokens_key(tokens, i);
+    size_t k = 0;
 
-    if (!JSON_NODE_HOLDS_OBJECT(node)) {
-        INVALID(error, "\"ops\" holds something that is not an object");
+    while (k < G_N_ELEMENTS(kinds) && !IS(kinds[k].key))
+        k++;
+    if (k == G_N_ELEMENTS(kinds)) {
+        record_note_unknown(record, key);
+        return TRUE;
+    }
+    if (!is_object(tokens, i)) {
+        INVALID(error, "\"%s\" is not an object", key);
         return FALSE;
     }
-    json_object_iter_init(&iter, json_node_get_object(node));
-    while (json_object_iter_next(&iter, &key, &value)) {
-        size_t i = 0;
+    if (kinds[k].kind == STORE_PUT_LEASE)
+        return record_read_lease(tokens, i, record, add_op(record), error);
+    return read_fact(tokens, i, record, kinds[k].kind, add_op(record), error);
+}
 
-        while (i < G_N_ELEMENTS(kinds) && !IS(kinds[i].key))
-            i++;
-        if (i == G_N_ELEMENTS(kinds)) {
-            note_unknown(record, key);
-            continue;
-        }
-        if (!JSON_NODE_HOLDS_OBJECT(value)) {
-            INVALID(error, "\"%s\" is not an object", key);
+static gboolean read_ops(const Tokens *tokens, guint array, Record *record, GError **error)
+{
+    TOKENS_FOREACH (tokens, i, array) {
+        if (!is_object(tokens, i) || record->ops->len >= OPS_MAX) {
+            INVALID(error, "\"ops\" is too long or holds something that is not an object");
             return FALSE;
         }
-        if (kinds[i].kind == STORE_PUT_LEASE
-                ? !read_lease(record, json_node_get_object(value), add_op(record), error)
-                : !read_memory(record, json_node_get_object(value), kinds[i].kind, add_op(record),
-                               error))
-            return FALSE;
+        TOKENS_FOREACH (tokens, j, i)
+            if (!read_op_member(tokens, j, record, error))
+                return FALSE;
     }
     return TRUE;
 }
 
-static gboolean read_list(Record *record, const char *key, JsonNode *node, GError **error)
+static gboolean read_undone(const Tokens *tokens, guint array, Record *record, GError **error)
 {
-    JsonArray *array;
-    guint length;
-
-    if (!JSON_NODE_HOLDS_ARRAY(node)) {
-        INVALID(error, "\"%s\" is not an array", key);
-        return FALSE;
-    }
-    array = json_node_get_array(node);
-    length = json_array_get_length(array);
-    if (IS("ops") && length > OPS_MAX) {
-        INVALID(error, "\"%s\" is too long", key);
-        return FALSE;
-    }
-    for (guint i = 0; i < length; i++) {
-        JsonNode *element = json_array_get_element(array, i);
+    TOKENS_FOREACH (tokens, i, array) {
         guint64 sequence;
 
-        if (IS("ops")) {
-            if (!read_op(record, element, error))
-                return FALSE;
-            continue;
-        }
-        if (!get_uint(element, key, 1, G_MAXINT64, &sequence, error))
+        if (!tokens_get_uint(tokens, i, "undo", 1, RECORD_SEQUENCE_MAX, &sequence, error))
             return FALSE;
         g_array_append_val(record->undone, sequence);
     }
     return TRUE;
 }
 
-static gboolean read_journal_record(Record *record, JsonObject *object, GError **error)
+static gboolean read_journal_member(const Tokens *tokens, guint i, Record *record, GError **error)
 {
-    gboolean found = FALSE;
-    JsonObjectIter iter;
-    const char *key;
-    JsonNode *node;
+    const char *key = tokens_key(tokens, i);
 
-    json_object_iter_init(&iter, object);
-    while (json_object_iter_next(&iter, &key, &node)) {
-        if (IS("seq")) {
-            if (!get_uint(node, key, 1, G_MAXINT64, &record->sequence, error))
-                return FALSE;
-        } else if (IS("ops") || IS("undo")) {
-            record->kind = IS("ops") ? RECORD_OPS : RECORD_UNDO;
-            found = TRUE;
-            if (!read_list(record, key, node, error))
-                return FALSE;
-        } else if (!IS("crc")) {
-            note_unknown(record, key);
-        }
+    if (IS("seq"))
+        GET_UINT(1, RECORD_SEQUENCE_MAX, record->sequence);
+    if (IS("ops") || IS("undo")) {
+        record->kind = IS("ops") ? RECORD_OPS : RECORD_UNDO;
+        if (is_array(tokens, i))
+            return IS("ops") ? read_ops(tokens, i, record, error)
+                             : read_undone(tokens, i, record, error);
+        INVALID(error, "\"%s\" is not an array", key);
+        return FALSE;
     }
-    if (!found)
-        INVALID(error, "\"ops\" is missing");
-    return found;
+    if (!IS("crc"))
+        record_note_unknown(record, key);
+    return TRUE;
 }
 
-static gboolean read_crc(JsonNode *node, const char *key, guint32 *ret_crc, GError **error)
+/* ---- heads and ends ---- */
+
+static gboolean read_checksum(const Tokens *tokens, guint i, const char *key, guint32 *ret_value,
+                              GError **error)
 {
-    const char *text = get_string(node, key, error);
+    const char *text = tokens_get_string(tokens, i, key, error);
     guint64 value;
 
     if (!text)
         return FALSE;
-    if (strlen(text) != 8 || !g_ascii_string_to_unsigned(text, 16, 0, G_MAXUINT32, &value, error)) {
-        g_clear_error(error);
+    if (strlen(text) != 8 || !g_ascii_string_to_unsigned(text, 16, 0, G_MAXUINT32, &value, NULL)) {
         INVALID(error, "\"%s\" is not a checksum", key);
         return FALSE;
     }
-    *ret_crc = (guint32)value;
+    *ret_value = (guint32)value;
     return TRUE;
 }
 
-static gboolean read_head_member(Record *record, const char *key, JsonNode *node, GError **error)
+static gboolean read_head_member(const Tokens *tokens, guint i, Record *record, GError **error)
 {
+    const char *key = tokens_key(tokens, i);
     RecordCounts *counts = &record->counts;
 
     if (IS("boot_id"))
-        return get_id(node, key, &record->boot_id, error);
+        return record_get_id(tokens, i, key, &record->boot_id, error);
     if (IS("sequence"))
-        GET_UINT(0, G_MAXINT64, record->sequence);
+        GET_UINT(0, RECORD_SEQUENCE_MAX, record->sequence);
     if (IS("allocations"))
-        GET_UINT(0, G_MAXINT64, counts->allocations);
+        GET_UINT(0, G_MAXINT32, counts->allocations);
     if (IS("sticky"))
-        GET_UINT(0, G_MAXINT64, counts->sticky);
+        GET_UINT(0, G_MAXINT32, counts->sticky);
     if (IS("chunks"))
-        GET_UINT(0, G_MAXINT64, counts->chunks);
+        GET_UINT(0, G_MAXINT32, counts->chunks);
     if (IS("body_bytes"))
         GET_UINT(0, G_MAXINT64, counts->body_bytes);
     if (IS("body_crc")) {
         record->kind = RECORD_END;
-        return read_crc(node, key, &counts->body_crc, error);
+        return read_checksum(tokens, i, key, &counts->body_crc, error);
     }
     if (!IS("version") && !IS("crc"))
-        note_unknown(record, key);
+        record_note_unknown(record, key);
     return TRUE;
 }
 
-static gboolean read_head(Record *record, JsonObject *object, GError **error)
+static gboolean read_head(const Tokens *tokens, guint version_token, Record *record, GError **error)
 {
-    JsonObjectIter iter;
     guint64 version;
-    const char *key;
-    JsonNode *node;
 
     record->kind = RECORD_HEAD;
     /* first of all: another version's other members may mean anything */
-    if (!get_uint(json_object_get_member(object, "version"), "version", 0, G_MAXINT64, &version,
-                  error))
+    if (!tokens_get_uint(tokens, version_token, "version", 0, G_MAXINT64, &version, error))
         return FALSE;
     record->version = (gint64)version;
     if (version != RECORD_VERSION) {
@@ -574,9 +345,8 @@ static gboolean read_head(Record *record, JsonObject *object, GError **error)
                     version, RECORD_VERSION);
         return FALSE;
     }
-    json_object_iter_init(&iter, object);
-    while (json_object_iter_next(&iter, &key, &node))
-        if (!read_head_member(record, key, node, error))
+    TOKENS_FOREACH (tokens, i, 0)
+        if (!read_head_member(tokens, i, record, error))
             return FALSE;
     return TRUE;
 }
@@ -584,39 +354,35 @@ static gboolean read_head(Record *record, JsonObject *object, GError **error)
 gboolean record_parse(RecordParser *parser, const char *text, size_t length, Record *record,
                       GError **error)
 {
+    const Tokens *tokens = &parser->tokens;
     g_autoptr(GError) json_error = NULL;
-    JsonObject *object;
-    JsonNode *root;
+    guint i;
 
     record_reset(record);
-    if (length > RECORD_BYTES_MAX || !depth_is_fine(text, length) ||
-        !g_utf8_validate_len(text, length, NULL)) {
-        INVALID(error, "too long, too deep, or not UTF-8");
+    if (length > RECORD_BYTES_MAX || !tokens_read(&parser->tokens, text, length, &json_error)) {
+        INVALID(error, "not JSON: %s", json_error ? json_error->message : "too long");
         return FALSE;
     }
-    if (!json_parser_load_from_data(parser->json, text, (gssize)length, &json_error)) {
-        INVALID(error, "not JSON: %s", json_error->message);
-        return FALSE;
-    }
-    root = json_parser_get_root(parser->json);
-    if (!root || !JSON_NODE_HOLDS_OBJECT(root)) {
+    if (!is_object(tokens, 0)) {
         INVALID(error, "not a JSON object");
         return FALSE;
     }
-    object = json_node_get_object(root);
-
-    if (json_object_has_member(object, "version"))
-        return read_head(record, object, error);
-    if (json_object_has_member(object, "seq"))
-        return read_journal_record(record, object, error);
-
+    i = tokens_find(tokens, 0, "version");
+    if (i > 0)
+        return read_head(tokens, i, record, error);
     record->kind = RECORD_OPS;
-    if (json_object_has_member(object, "lease"))
-        return read_lease(record, object, add_op(record), error);
-    if (json_object_has_member(object, "sticky_port"))
-        return read_memory(record, object, STORE_PUT_STICKY, add_op(record), error);
-    if (json_object_has_member(object, "chunk"))
-        return read_memory(record, object, STORE_PUT_CHUNK, add_op(record), error);
+    if (tokens_find(tokens, 0, "seq") > 0) {
+        TOKENS_FOREACH (tokens, j, 0)
+            if (!read_journal_member(tokens, j, record, error))
+                return FALSE;
+        return TRUE;
+    }
+    if (tokens_find(tokens, 0, "lease") > 0)
+        return record_read_lease(tokens, 0, record, add_op(record), error);
+    if (tokens_find(tokens, 0, "sticky_port") > 0)
+        return read_fact(tokens, 0, record, STORE_PUT_STICKY, add_op(record), error);
+    if (tokens_find(tokens, 0, "chunk") > 0)
+        return read_fact(tokens, 0, record, STORE_PUT_CHUNK, add_op(record), error);
     INVALID(error, "neither a lease nor anything else that is known");
     return FALSE;
 }

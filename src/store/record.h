@@ -35,8 +35,10 @@
 #define RECORD_MARKER_LENGTH 8
 #define RECORD_PREFIX_LENGTH (RECORD_MARKER_LENGTH + 8 + 2)
 #define RECORD_BYTES_MAX (1024 * 1024)
-#define RECORD_DEPTH_MAX 8
 #define RECORD_VERSION 1
+
+/* A number near the end of the integers is nobody's honest count, and could not be gone on from. */
+#define RECORD_SEQUENCE_MAX ((guint64)1 << 62)
 
 /* ---- writing: each appends one whole record without a newline; never fails ---- */
 

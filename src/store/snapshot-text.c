@@ -44,6 +44,8 @@ SnapshotText *snapshot_text_free(SnapshotText *snapshot)
         return NULL;
     (void)g_string_free(snapshot->text, TRUE);
     g_hash_table_unref(snapshot->singletons);
+    g_clear_pointer(&snapshot->sticky, g_array_unref);
+    g_clear_pointer(&snapshot->strings, g_string_chunk_free);
     g_free(snapshot);
     return NULL;
 }
@@ -71,12 +73,14 @@ static void add_lease(SnapshotText *snapshot, const Lease *lease)
     }
 }
 
-static void add_sticky(const StickyPort *sticky, void *data)
+static void collect_sticky(const StickyPort *sticky, void *data)
 {
     SnapshotText *snapshot = data;
+    StickyPort copy = *sticky;
 
-    separate(snapshot, &snapshot->counts.sticky);
-    record_write_sticky(snapshot->text, sticky);
+    copy.service_type = g_string_chunk_insert_const(snapshot->strings, sticky->service_type);
+    copy.instance = g_string_chunk_insert(snapshot->strings, sticky->instance);
+    g_array_append_val(snapshot->sticky, copy);
 }
 
 static void add_chunk(const Chunk *chunk, void *data)
@@ -107,36 +111,65 @@ static void add_singletons(SnapshotText *snapshot)
     }
 }
 
-static void add_rest(SnapshotText *snapshot)
+static gboolean step_leases(SnapshotText *snapshot, guint n)
+{
+    const StoreSource *source = snapshot->source;
+
+    for (guint i = 0; i < n; i++) {
+        const Lease *lease = source->next_lease(source->data, &snapshot->cursor);
+
+        if (!lease)
+            return FALSE;
+        add_lease(snapshot, lease);
+    }
+    return TRUE;
+}
+
+static gboolean step_sticky(SnapshotText *snapshot, guint n)
+{
+    for (guint i = 0; i < n; i++) {
+        guint at = (guint)snapshot->counts.sticky;
+
+        if (at == snapshot->sticky->len)
+            return FALSE;
+        separate(snapshot, &snapshot->counts.sticky);
+        record_write_sticky(snapshot->text, &g_array_index(snapshot->sticky, StickyPort, at));
+    }
+    return TRUE;
+}
+
+/* Returns: FALSE when only the end is missing. */
+static gboolean step(SnapshotText *snapshot, guint n)
 {
     const StoreSource *source = snapshot->source;
     GString *text = snapshot->text;
 
-    g_string_append(text, "\n],\n\"singletonServices\":{");
-    add_singletons(snapshot);
-    g_string_append(text, "\n},\n\"sticky\":[");
-    source->foreach_sticky(source->data, add_sticky, snapshot);
+    if (!snapshot->sticky) {
+        if (step_leases(snapshot, n))
+            return TRUE;
+        g_string_append(text, "\n],\n\"singletonServices\":{");
+        add_singletons(snapshot);
+        g_string_append(text, "\n},\n\"sticky\":[");
+        snapshot->sticky = g_array_new(FALSE, FALSE, sizeof(StickyPort));
+        snapshot->strings = g_string_chunk_new(4096);
+        source->foreach_sticky(source->data, collect_sticky, snapshot);
+        return TRUE;
+    }
+    if (step_sticky(snapshot, n))
+        return TRUE;
     g_string_append(text, "\n],\n\"chunks\":[");
     source->foreach_chunk(source->data, add_chunk, snapshot);
     g_string_append(text, "\n],\n\"end\":");
+    return FALSE;
 }
 
-gboolean snapshot_text_step(SnapshotText *snapshot, guint n_leases)
+gboolean snapshot_text_step(SnapshotText *snapshot, guint n)
 {
-    const StoreSource *source = snapshot->source;
     size_t from = snapshot->text->len;
-    const Lease *lease = NULL;
+    gboolean more = step(snapshot, n);
 
-    for (guint i = 0; i < n_leases; i++) {
-        lease = source->next_lease(source->data, &snapshot->cursor);
-        if (!lease)
-            break;
-        add_lease(snapshot, lease);
-    }
-    if (!lease)
-        add_rest(snapshot);
     count_body(snapshot, from);
-    if (lease)
+    if (more)
         return TRUE;
     record_write_end(snapshot->text, &snapshot->boot_id, snapshot->sequence, &snapshot->counts);
     g_string_append(snapshot->text, "}\n");

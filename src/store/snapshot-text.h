@@ -35,22 +35,22 @@ typedef struct SnapshotText {
     Id boot_id;
     guint64 sequence;
     guint32 cursor; /* of the source's leases */
+    GArray *sticky; /* of StickyPort: copied at once, written in steps; NULL before */
+    GStringChunk *strings;
     RecordCounts counts;
     GHashTable *singletons; /* type -> Singleton, for singletonServices */
 } SnapshotText;
 
-/** snapshot_text_new: begins a text that holds what happened up to @sequence. @source is borrowed.
- */
+/** snapshot_text_new: begins a text of what happened up to @sequence. @source is borrowed. */
 SnapshotText *snapshot_text_new(const StoreSource *source, const Id *boot_id, guint64 sequence);
 SnapshotText *snapshot_text_free(SnapshotText *snapshot);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapshotText, snapshot_text_free)
 
 /**
- * snapshot_text_step: adds up to @n_leases leases; after the last of them also the rest of the
- * text. Returns: FALSE when the text is whole.
+ * snapshot_text_step: adds up to @n records.
+ * Returns: FALSE when the text is whole.
  */
-gboolean snapshot_text_step(SnapshotText *snapshot, guint n_leases);
+gboolean snapshot_text_step(SnapshotText *snapshot, guint n);
 
-/** snapshot_text_take: (transfer full): the text since the last time, at least one byte, or NULL.
- */
+/** snapshot_text_take: (transfer full): the text since the last time; NULL = none. */
 GString *snapshot_text_take(SnapshotText *snapshot);

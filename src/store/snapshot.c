@@ -33,7 +33,7 @@
 #include "util/fd.h"
 
 /* A slice is to be short beside a call; a chunk long beside a write(). */
-#define LEASES_A_SLICE 32
+#define RECORDS_A_SLICE 32
 #define CHUNK_BYTES (256 * 1024)
 #define CHUNKS_UNDER_WAY_MAX 4
 
@@ -205,6 +205,40 @@ static void push_twin(Store *store)
     worker_push(store->writer, &twin->job);
 }
 
+/* ---- journals that are done with ---- */
+
+typedef struct DropJob {
+    WorkerJob job;
+    Journal *journal;
+} DropJob;
+
+static void run_drop(WorkerJob *job)
+{
+    journal_unref(((DropJob *)job)->journal);
+}
+
+static void drop_done(WorkerJob *job)
+{
+    g_free(job);
+}
+
+/*
+ * Closing the last descriptor of a file that was replaced frees it, which takes milliseconds. So a
+ * journal is kept open as long as it has a name, and closed by the writer.
+ * @journal: (transfer full) (nullable).
+ */
+static void drop_later(Store *store, Journal *journal)
+{
+    DropJob *drop;
+
+    if (!journal)
+        return;
+    drop = g_new0(DropJob, 1);
+    drop->job = (WorkerJob){run_drop, drop_done};
+    drop->journal = journal;
+    worker_push(store->writer, &drop->job);
+}
+
 /* ---- in the main loop ---- */
 
 static Snapshot *snapshot_new(Store *store, SnapshotKind kind)
@@ -268,7 +302,8 @@ static void succeeded(Snapshot *snapshot, Journal *journal)
     store->compact_after_usec = 0;
     if (!journal)
         return;
-    journal_unref(store->journal);
+    drop_later(store, store->journal);
+    drop_later(store, g_steal_pointer(&store->old_journal));
     store->journal = journal;
     store->old_sequence = 0;
     push_twin(store);
@@ -381,7 +416,8 @@ static gboolean rotate(Snapshot *snapshot)
         return FALSE;
     }
     store->old_sequence = store->sequence;
-    journal_unref(store->journal);
+    drop_later(store, store->old_journal);
+    store->old_journal = store->journal;
     store->journal = g_steal_pointer(&journal);
     durable_barrier(store);
     return TRUE;
@@ -426,7 +462,7 @@ static void step(Snapshot *snapshot)
 {
     if (!snapshot->begun && !begin(snapshot))
         return;
-    if (snapshot_text_step(snapshot->text, LEASES_A_SLICE)) {
+    if (snapshot_text_step(snapshot->text, RECORDS_A_SLICE)) {
         if (snapshot->text->text->len < CHUNK_BYTES)
             return;
         take_chunk(snapshot);
@@ -499,7 +535,7 @@ gboolean snapshot_write_now(Store *store, GError **error)
         g_autoptr(GString) text = NULL;
 
         do
-            more = snapshot_text_step(snapshot->text, LEASES_A_SLICE);
+            more = snapshot_text_step(snapshot->text, RECORDS_A_SLICE);
         while (more && snapshot->text->text->len < CHUNK_BYTES);
         text = snapshot_text_take(snapshot->text);
         snapshot->bytes += text->len;

@@ -47,9 +47,10 @@ struct Store {
     GSource *retry;   /* nullable */
     guint retry_msec; /* the pause before the next retry */
 
-    guint64 sequence; /* of the last record */
-    Journal *journal; /* NULL before the first start that succeeded */
-    GString *line;    /* reused for each record */
+    guint64 sequence;     /* of the last record */
+    Journal *journal;     /* NULL before the first start that succeeded */
+    Journal *old_journal; /* state.journal.old, nullable: open for drop_later() only */
+    GString *line;        /* reused for each record */
 
     GQueue pending; /* of PendingCall, those that wait for a sync, oldest first */
     guint64 last_ticket;

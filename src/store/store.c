@@ -102,6 +102,7 @@ Store *store_close(Store *store)
     worker_free(store->syncer);
     worker_free(store->writer);
     journal_unref(store->journal);
+    journal_unref(store->old_journal);
     (void)g_string_free(store->line, TRUE);
     g_clear_error(&store->error);
     g_clear_pointer(&store->context, g_main_context_unref);

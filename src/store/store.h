@@ -74,7 +74,8 @@ typedef struct StoreDamage {
 /** StoreContents: all that could be read and verified. The arrays may be empty, never NULL. */
 typedef struct StoreContents {
     GPtrArray *leases; /* of Lease *, distinct ids; ports may still clash: startup decides */
-    GArray *sticky;    /* of StickyPort, strings owned by @strings; those of @leases included */
+    GArray *sticky;    /* of StickyPort, strings owned by @strings; those of @leases included;
+                        * least recently used first */
     GArray *chunks;    /* of Chunk, strings owned by @strings */
     GStringChunk *strings;
     Id boot_id;             /* the boot that wrote it; empty text where not known */

@@ -11,7 +11,6 @@ struct DeadlineQueue {
 };
 
 struct Deadline {
-    DeadlineQueue *queue; /* borrowed: the queue owns its entries */
     GSequenceIter *iter;
     gint64 when_usec;
     guint64 serial; /* keeps the order of equal times */
@@ -40,11 +39,30 @@ static Deadline *first(const DeadlineQueue *queue)
     return g_sequence_iter_is_end(iter) ? NULL : g_sequence_get(iter);
 }
 
-static void rearm(DeadlineQueue *queue)
+/*
+ * The loop asks before each poll, which costs nothing; g_source_set_ready_time() would write to the
+ * loop's eventfd each time the earliest entry changes.
+ */
+static gboolean prepare(GSource *source, int *timeout_msec)
 {
-    Deadline *earliest = first(queue);
+    Deadline *earliest = first(((DeadlineSource *)source)->queue);
+    gint64 left_usec;
 
-    g_source_set_ready_time(queue->source, earliest ? MAX(earliest->when_usec, 0) : -1);
+    *timeout_msec = -1;
+    if (!earliest)
+        return FALSE;
+    left_usec = earliest->when_usec - g_source_get_time(source);
+    if (left_usec <= 0)
+        return TRUE;
+    *timeout_msec = (int)MIN((left_usec + 999) / 1000, G_MAXINT);
+    return FALSE;
+}
+
+static gboolean check(GSource *source)
+{
+    Deadline *earliest = first(((DeadlineSource *)source)->queue);
+
+    return earliest && earliest->when_usec <= g_source_get_time(source);
 }
 
 static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer data)
@@ -66,11 +84,10 @@ static gboolean dispatch(GSource *source, GSourceFunc callback, gpointer data)
         if (g_source_is_destroyed(source)) /* the callback freed the queue */
             return G_SOURCE_REMOVE;
     }
-    rearm(queue);
     return G_SOURCE_CONTINUE;
 }
 
-static GSourceFuncs source_funcs = {.dispatch = dispatch};
+static GSourceFuncs source_funcs = {.prepare = prepare, .check = check, .dispatch = dispatch};
 
 DeadlineQueue *deadline_queue_new(GMainContext *context)
 {
@@ -99,29 +116,18 @@ Deadline *deadline_add(DeadlineQueue *queue, gint64 when_usec, DeadlineFunc func
 {
     Deadline *entry = g_new0(Deadline, 1);
 
-    entry->queue = queue;
     entry->when_usec = when_usec;
     entry->serial = queue->next_serial++;
     entry->func = func;
     entry->data = data;
     entry->iter = g_sequence_insert_sorted(queue->entries, entry, compare, NULL);
-    if (first(queue) == entry)
-        rearm(queue);
     return entry;
 }
 
 Deadline *deadline_cancel(Deadline *deadline)
 {
-    DeadlineQueue *queue = NULL;
-    gboolean was_first = FALSE;
-
-    if (!deadline)
-        return NULL;
-    queue = deadline->queue;
-    was_first = first(queue) == deadline;
-    g_sequence_remove(deadline->iter);
-    if (was_first)
-        rearm(queue);
+    if (deadline)
+        g_sequence_remove(deadline->iter);
     return NULL;
 }
 

@@ -7,7 +7,8 @@
  * One ordered queue of deadlines behind one GSource.
  *
  * A GMainContext looks at every source in each turn, so ten thousand timeout sources make every
- * turn slow. Here the context sees a single source whose ready time is that of the earliest entry.
+ * turn slow. Here the context sees a single source that is ready when the earliest entry is. All of
+ * it belongs to the thread that runs the context.
  */
 typedef struct DeadlineQueue DeadlineQueue;
 typedef struct Deadline Deadline;

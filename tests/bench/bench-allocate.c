@@ -33,17 +33,11 @@ typedef enum Operation {
     OPERATION_PING,
     OPERATION_ALLOCATE,
     OPERATION_RELEASE,
-    OPERATION_PAIR, /* Allocate and Release, one after the other */
+    OPERATION_PAIR, /* Allocate and Release with nothing in between, again and again */
     _OPERATION_MAX,
 } Operation;
 
 static const char *const operation_names[_OPERATION_MAX] = {"ping", "allocate", "release", "pair"};
-
-/** Samples: durations of one operation, nanoseconds, and the wall time they were made in. */
-typedef struct Samples {
-    GArray *nsec; /* of guint64 */
-    double wall_sec;
-} Samples;
 
 /** Client: one thread with a connection of its own. */
 typedef struct Client {
@@ -51,9 +45,7 @@ typedef struct Client {
     Transport transport;
     guint per_round;
     pthread_barrier_t *barrier;
-    GArray *nsec[_OPERATION_MAX]; /* of guint64 */
-    double ping_sec;              /* wall time of the ping blocks, all rounds */
-    double pair_sec;
+    GArray *nsec[_OPERATION_MAX]; /* of guint64, durations */
 } Client;
 
 /** Figures: one line of the report. */
@@ -127,47 +119,62 @@ static void note(Client *client, Operation operation, guint64 nsec)
     g_array_append_val(client->nsec[operation], nsec);
 }
 
-/* Blocks of pings and of pairs in turns; the barrier keeps the clients of one run in step. */
+static void ping_round(Client *client, sd_bus *bus)
+{
+    for (guint i = 0; i < client->per_round; i++) {
+        guint64 before = now_nsec();
+
+        ping(bus);
+        note(client, OPERATION_PING, now_nsec() - before);
+    }
+}
+
+/*
+ * Each call by itself. The daemon answers first and sends its signals and log lines then, so
+ * without the pings in between a call would wait for what the one before it has left to do.
+ */
+static void single_round(Client *client, sd_bus *bus)
+{
+    for (guint i = 0; i < client->per_round; i++) {
+        const char *lease = NULL;
+        guint64 before = now_nsec();
+        sd_bus_message *reply = allocate(bus, "bench", &lease);
+
+        note(client, OPERATION_ALLOCATE, now_nsec() - before);
+        ping(bus);
+        before = now_nsec();
+        release(bus, lease);
+        note(client, OPERATION_RELEASE, now_nsec() - before);
+        ping(bus);
+        sd_bus_message_unref(reply);
+    }
+}
+
+static void pair_round(Client *client, sd_bus *bus)
+{
+    for (guint i = 0; i < client->per_round; i++) {
+        const char *lease = NULL;
+        guint64 before = now_nsec();
+        sd_bus_message *reply = allocate(bus, "bench", &lease);
+
+        release(bus, lease);
+        note(client, OPERATION_PAIR, now_nsec() - before);
+        sd_bus_message_unref(reply);
+    }
+}
+
+/* The rounds take turns, and the barrier keeps the clients of one run in step. */
 static void *client_main(void *data)
 {
+    static void (*const rounds[])(Client *, sd_bus *) = {ping_round, single_round, pair_round};
     Client *client = data;
     sd_bus *bus = environment_connect(client->environment, client->transport);
 
     for (guint i = 0; i < 20; i++)
         ping(bus);
-
-    for (guint round = 0; round < ROUNDS; round++) {
+    for (guint round = 0; round < ROUNDS * G_N_ELEMENTS(rounds); round++) {
         (void)pthread_barrier_wait(client->barrier);
-
-        guint64 begin = now_nsec();
-
-        for (guint i = 0; i < client->per_round; i++) {
-            guint64 before = now_nsec();
-
-            ping(bus);
-            note(client, OPERATION_PING, now_nsec() - before);
-        }
-        (void)pthread_barrier_wait(client->barrier);
-        client->ping_sec += (double)(now_nsec() - begin) / 1e9;
-
-        begin = now_nsec();
-        for (guint i = 0; i < client->per_round; i++) {
-            const char *lease = NULL;
-            guint64 before = now_nsec();
-            sd_bus_message *reply = allocate(bus, "bench", &lease);
-            guint64 between = now_nsec();
-
-            release(bus, lease);
-
-            guint64 after = now_nsec();
-
-            note(client, OPERATION_ALLOCATE, between - before);
-            note(client, OPERATION_RELEASE, after - between);
-            note(client, OPERATION_PAIR, after - before);
-            sd_bus_message_unref(reply);
-        }
-        (void)pthread_barrier_wait(client->barrier);
-        client->pair_sec += (double)(now_nsec() - begin) / 1e9;
+        rounds[round % G_N_ELEMENTS(rounds)](client, bus);
     }
     sd_bus_flush_close_unref(bus);
     return NULL;
@@ -190,22 +197,21 @@ static double percentile_usec(GArray *sorted, double part)
 static Figures summarise(Client *clients, guint n_clients, Operation operation)
 {
     g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof(guint64));
-    double wall_sec = 0;
+    double sum_sec = 0;
 
     for (guint i = 0; i < n_clients; i++) {
         GArray *nsec = clients[i].nsec[operation];
 
         g_array_append_vals(all, nsec->data, nsec->len);
-        wall_sec =
-            MAX(wall_sec, operation == OPERATION_PING ? clients[i].ping_sec : clients[i].pair_sec);
     }
     g_array_sort(all, compare_nsec);
+    for (guint i = 0; i < all->len; i++)
+        sum_sec += (double)g_array_index(all, guint64, i) / 1e9;
 
-    /* The two halves of a pair share its wall time, so each has the rate of the pairs. */
     return (Figures){
         .p50_usec = percentile_usec(all, 0.50),
         .p99_usec = percentile_usec(all, 0.99),
-        .ops_per_sec = (double)all->len / wall_sec,
+        .ops_per_sec = (double)all->len * n_clients / sum_sec,
     };
 }
 

@@ -73,8 +73,14 @@ static void remove_tree(const char *path)
     (void)g_rmdir(path);
 }
 
-static void die_with_parent(gpointer data)
+/* The daemon's log goes where its broker's goes: to a file, for a terminal would be measured too.
+ */
+static void prepare_child(gpointer data)
 {
+    int fd = open(data, O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+    if (fd >= 0)
+        (void)dup2(fd, STDERR_FILENO);
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
 }
 
@@ -82,12 +88,13 @@ static void die_with_parent(gpointer data)
 static gboolean start_broker(Environment *environment, GError **error)
 {
     g_autofree char *config = g_strdup_printf("--config-file=%s/bus.conf", environment->folder);
+    g_autofree char *log = g_build_filename(environment->folder, "log", NULL);
     const char *argv[] = {"dbus-daemon", config, "--nofork", "--print-address", NULL};
     int output = -1;
 
     if (!g_spawn_async_with_pipes(NULL, (char **)argv, NULL,
-                                  G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, die_with_parent,
-                                  NULL, &environment->broker, NULL, &output, NULL, error))
+                                  G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, prepare_child,
+                                  log, &environment->broker, NULL, &output, NULL, error))
         return FALSE;
 
     char c = 0;

@@ -157,6 +157,23 @@ static void test_ago(void)
     }
 }
 
+static void test_duration(void)
+{
+    static const struct {
+        guint64 usec;
+        const char *text;
+    } cases[] = {
+        {0, "0us"},        {999, "999us"},    {1000, "1ms"},       {999999, "999ms"},
+        {1000000, "1.0s"}, {1990000, "1.9s"}, {61500000, "61.5s"},
+    };
+
+    for (size_t i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *text = text_duration(cases[i].usec);
+
+        g_assert_cmpstr(text, ==, cases[i].text);
+    }
+}
+
 int main(int argc, char **argv)
 {
     /* the ellipsis depends on it */
@@ -171,5 +188,6 @@ int main(int argc, char **argv)
     g_test_add_func("/table/hostile-text", test_hostile_text);
     g_test_add_func("/text/fit", test_fit);
     g_test_add_func("/text/ago", test_ago);
+    g_test_add_func("/text/duration", test_duration);
     return g_test_run();
 }

@@ -466,32 +466,37 @@ static void test_updates(void)
     registry_set_process(registry, lease, (ProcessIdentity){0}, NULL, changes);
     g_assert_cmpuint(changes->len, ==, 0);
 
-    registry_set_health(registry, lease, HEALTH_ACTIVE, 0, 100, changes);
+    /* Seen for the first time is something new, seen again is not. */
+    registry_set_health(registry, lease, HEALTH_RESERVED, 0, 50, changes);
     g_assert_cmpuint(changes->len, ==, 1);
     g_assert_true(lease->ever_seen);
-    registry_set_health(registry, lease, HEALTH_ACTIVE, 0, 200, changes);
+    registry_set_health(registry, lease, HEALTH_RESERVED, 0, 200, changes);
     g_assert_cmpuint(changes->len, ==, 1);
     g_assert_cmpint(lease->last_seen_usec, ==, 200);
-    registry_set_health(registry, lease, HEALTH_ACTIVE, 1, 0, changes);
+    registry_set_health(registry, lease, HEALTH_RESERVED, 1, 0, changes);
     g_assert_cmpuint(changes->len, ==, 2);
     g_assert_cmpint(lease->last_seen_usec, ==, 200);
+    g_assert_cmpuint(lease->failures, ==, 1);
+    registry_set_health(registry, lease, HEALTH_ACTIVE, 1, 0, changes);
+    g_assert_cmpint(lease->health, ==, HEALTH_ACTIVE);
+    g_assert_cmpuint(changes->len, ==, 3);
 
     registry_set_process(registry, lease, process, "u.service", changes);
-    g_assert_cmpuint(changes->len, ==, 3);
+    g_assert_cmpuint(changes->len, ==, 4);
     g_assert_true(registry_first_of_pid(registry, 77) == lease);
     registry_set_process(registry, lease, process, "u.service", changes);
-    g_assert_cmpuint(changes->len, ==, 3);
+    g_assert_cmpuint(changes->len, ==, 4);
     registry_set_process(registry, lease, process, lease->unit, changes);
     registry_set_process(registry, lease, process, NULL, changes);
-    g_assert_cmpuint(changes->len, ==, 4);
+    g_assert_cmpuint(changes->len, ==, 5);
     g_assert_null(lease->unit);
     registry_set_process(registry, lease, (ProcessIdentity){0}, NULL, changes);
-    g_assert_cmpuint(changes->len, ==, 5);
+    g_assert_cmpuint(changes->len, ==, 6);
     g_assert_null(registry_first_of_pid(registry, 77));
 
     registry_set_expiry(registry, lease, 9, changes);
     registry_set_expiry(registry, lease, 9, changes);
-    g_assert_cmpuint(changes->len, ==, 6);
+    g_assert_cmpuint(changes->len, ==, 7);
     for (guint i = 0; i < changes->len; i++)
         g_assert_cmpint(g_array_index(changes, Change, i).kind, ==, CHANGE_UPDATED);
 }

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "fixture.h"
 
+#include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "util/fd.h"
+#include "util/file.h"
 
 /* Anything that should happen has happened by then, on the slowest machine under valgrind. */
 #define DEADLINE_SEC 60
@@ -19,24 +23,49 @@ static const Lease *next_lease(void *data, guint32 *cursor)
     return g_tree_node_value(node);
 }
 
+typedef struct Remembered {
+    StickyPort sticky;
+    char *instance;
+} Remembered;
+
+static void free_remembered(void *data)
+{
+    Remembered *remembered = data;
+
+    g_free(remembered->instance);
+    g_free(remembered);
+}
+
 static void foreach_sticky(void *data, void (*func)(const StickyPort *, void *), void *func_data)
 {
     Fixture *fixture = data;
     GHashTableIter iter;
-    void *key, *value;
+    void *value;
 
     g_hash_table_iter_init(&iter, fixture->sticky);
-    while (g_hash_table_iter_next(&iter, &key, &value)) {
-        g_auto(GStrv) parts = g_strsplit(key, "/", 3);
-        StickyPort sticky = {
-            .uid = (uid_t)g_ascii_strtoull(parts[0], NULL, 10),
-            .service_type = parts[1],
-            .instance = parts[2],
-            .port = (guint16)GPOINTER_TO_UINT(value),
-        };
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        func(&((const Remembered *)value)->sticky, func_data);
+}
 
-        func(&sticky, func_data);
-    }
+static void set_sticky(Fixture *fixture, const StickyPort *sticky)
+{
+    Remembered *remembered = g_new0(Remembered, 1);
+
+    remembered->sticky = *sticky;
+    remembered->sticky.service_type = g_intern_string(sticky->service_type);
+    remembered->sticky.instance = remembered->instance = g_strdup(sticky->instance);
+    g_hash_table_replace(
+        fixture->sticky,
+        g_strdup_printf("%u/%s/%s", sticky->uid, sticky->service_type, sticky->instance),
+        remembered);
+}
+
+guint16 fixture_sticky(Fixture *fixture, uid_t uid, const char *service_type, const char *instance)
+{
+    g_autofree char *key = g_strdup_printf("%u/%s/%s", uid, service_type, instance);
+    const Remembered *remembered = g_hash_table_lookup(fixture->sticky, key);
+
+    return remembered ? remembered->sticky.port : 0;
 }
 
 static void foreach_chunk(void *data, void (*func)(const Chunk *, void *), void *func_data)
@@ -106,7 +135,7 @@ Fixture *fixture_new(void)
         .data = fixture,
     };
     fixture->leases = g_tree_new_full(compare_ports, NULL, NULL, unref_lease);
-    fixture->sticky = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    fixture->sticky = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, free_remembered);
     fixture->chunks = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     fixture->source =
         (StoreSource){next_lease, foreach_sticky, foreach_chunk, is_singleton, fixture};
@@ -191,18 +220,13 @@ Lease *fixture_lease(guint16 port)
     return lease;
 }
 
-static char *sticky_key(uid_t uid, const char *service_type, const char *instance)
-{
-    return g_strdup_printf("%u/%s/%s", uid, service_type, instance);
-}
-
 static void remember(Fixture *fixture, Lease *lease)
 {
+    StickyPort sticky = {lease->uid, lease->service_type, lease->instance, lease->port};
+
     g_tree_replace(fixture->leases, GUINT_TO_POINTER(lease->port), lease);
     if (lease->instance)
-        g_hash_table_replace(fixture->sticky,
-                             sticky_key(lease->uid, lease->service_type, lease->instance),
-                             GUINT_TO_POINTER(lease->port));
+        set_sticky(fixture, &sticky);
 }
 
 gboolean fixture_grant(Fixture *fixture, guint16 port, GError **error)
@@ -281,7 +305,8 @@ gboolean fixture_grant_durable(Fixture *fixture, guint16 port, GError **error)
 
 void fixture_settle(Fixture *fixture)
 {
-    while (!store_idle(fixture->store) || store_is_failed(fixture->store, NULL))
+    while (!store_idle(fixture->store) || store_is_failed(fixture->store, NULL) ||
+           fixture->healthy_told < fixture->failed_told)
         fixture_turn(fixture);
 }
 
@@ -295,13 +320,8 @@ void fixture_take(Fixture *fixture, const StoreContents *contents)
 
         g_tree_replace(fixture->leases, GUINT_TO_POINTER(lease->port), lease_ref(lease));
     }
-    for (guint i = 0; i < contents->sticky->len; i++) {
-        const StickyPort *sticky = &g_array_index(contents->sticky, StickyPort, i);
-
-        g_hash_table_replace(fixture->sticky,
-                             sticky_key(sticky->uid, sticky->service_type, sticky->instance),
-                             GUINT_TO_POINTER(sticky->port));
-    }
+    for (guint i = 0; i < contents->sticky->len; i++)
+        set_sticky(fixture, &g_array_index(contents->sticky, StickyPort, i));
     for (guint i = 0; i < contents->chunks->len; i++) {
         const Chunk *chunk = &g_array_index(contents->chunks, Chunk, i);
 
@@ -350,10 +370,10 @@ gboolean fixture_same(Fixture *fixture, const StoreContents *contents, char **re
     }
     for (guint i = 0; i < contents->sticky->len; i++) {
         const StickyPort *sticky = &g_array_index(contents->sticky, StickyPort, i);
-        g_autofree char *key = sticky_key(sticky->uid, sticky->service_type, sticky->instance);
 
-        if (GPOINTER_TO_UINT(g_hash_table_lookup(fixture->sticky, key)) != sticky->port) {
-            *ret_difference = g_strdup_printf("sticky port %s is another", key);
+        if (fixture_sticky(fixture, sticky->uid, sticky->service_type, sticky->instance) !=
+            sticky->port) {
+            *ret_difference = g_strdup_printf("sticky port of %s is another", sticky->instance);
             return FALSE;
         }
     }
@@ -365,7 +385,7 @@ gboolean fixture_same(Fixture *fixture, const StoreContents *contents, char **re
     return TRUE;
 }
 
-void fixture_assert_disk(Fixture *fixture)
+static void assert_disk(Fixture *fixture, gboolean allow_damage)
 {
     g_autoptr(StoreContents) contents = NULL;
     g_autofree char *difference = NULL;
@@ -375,13 +395,23 @@ void fixture_assert_disk(Fixture *fixture)
     fixture_open(fixture);
     contents = store_load(fixture->store, TRUE, &error);
     g_assert_no_error(error);
-    if (contents->damage->len > 0)
+    if (contents->damage->len > 0 && !allow_damage)
         g_error("%s: %s", ((StoreDamage *)contents->damage->pdata[0])->file,
                 ((StoreDamage *)contents->damage->pdata[0])->what);
     g_assert_false(contents->torn_tail);
     if (!fixture_same(fixture, contents, &difference))
         g_error("%s", difference);
     fixture_close(fixture);
+}
+
+void fixture_assert_disk(Fixture *fixture)
+{
+    assert_disk(fixture, FALSE);
+}
+
+void fixture_assert_disk_holds(Fixture *fixture)
+{
+    assert_disk(fixture, TRUE);
 }
 
 char *fixture_path(Fixture *fixture, const char *name)
@@ -403,12 +433,13 @@ char *fixture_read(Fixture *fixture, const char *name, size_t *ret_length)
 void fixture_write(Fixture *fixture, const char *name, const char *text, size_t length)
 {
     g_autofree char *path = fixture_path(fixture, name);
-    g_autoptr(GError) error = NULL;
+    AUTO_FD fd = -1;
 
-    /* not synced: the tests write thousands of times */
-    (void)g_file_set_contents_full(path, text, (gssize)length, G_FILE_SET_CONTENTS_NONE, 0600,
-                                   &error);
-    g_assert_no_error(error);
+    /* a file of its own, for the old one may have a second name */
+    (void)g_unlink(path);
+    fd = g_open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(file_write_all(fd, text, length), ==, 0);
 }
 
 guint fixture_count(Fixture *fixture, const char *infix)
@@ -428,10 +459,10 @@ void fixture_clear(Fixture *fixture)
     g_autoptr(GDir) folder = g_dir_open(fixture->dir, 0, NULL);
     const char *name;
 
-    while ((name = g_dir_read_name(folder))) {
+    while (folder && (name = g_dir_read_name(folder))) {
         g_autofree char *path = fixture_path(fixture, name);
 
         if (g_unlink(path) < 0)
-            (void)g_rmdir(path);
+            g_assert_cmpint(g_rmdir(path), ==, 0);
     }
 }

@@ -69,7 +69,7 @@ static void test_all_or_none(void)
     fixture_take(fixture, contents);
     g_assert_cmpint(g_tree_nnodes(fixture->leases), ==, 2);
     g_assert_true(lease_equal(g_tree_lookup(fixture->leases, GUINT_TO_POINTER(4002)), two));
-    g_assert_cmpuint(GPOINTER_TO_UINT(g_hash_table_lookup(fixture->sticky, "5/dev/x")), ==, 4003);
+    g_assert_cmpuint(fixture_sticky(fixture, 5, "dev", "x"), ==, 4003);
     g_assert_false(g_hash_table_contains(fixture->sticky, "5/dev/y"));
     g_assert_cmpuint(GPOINTER_TO_UINT(g_hash_table_lookup(fixture->chunks, "foo")), ==, 20000);
     fixture_close(fixture);

@@ -84,8 +84,8 @@ class ActivationTest(nspawn.MachineTest):
     def setUp(self):
         self.machine.run("rm", "-rf", "/etc/styxy", "/etc/systemd/system/styxyd.service.d")
         self.machine.run("systemctl", "daemon-reload")
-        self.stop()
-        self.machine.run("systemctl", "reset-failed", check=False)
+        self.machine.run("systemctl", "stop", UNIT)
+        self.machine.run("systemctl", "reset-failed")
         self.machine.run("sh", "-c", "rm -rf /var/lib/styxy/*")
         self.machine.run("systemctl", "start", "styxyd.socket")
 
@@ -210,7 +210,7 @@ class ActivationTest(nspawn.MachineTest):
 
     def test_sigterm_leaves_cleanly(self):
         self.machine.run("systemctl", "start", UNIT)
-        self.machine.run("systemctl", "kill", "-s", "TERM", UNIT)
+        self.machine.run("systemctl", "kill", "--kill-whom=main", "-s", "TERM", UNIT)
         self.machine.wait_unit(UNIT, "inactive", "failed")
         self.assertEqual(self.machine.show(UNIT, "ActiveState"), "inactive")
         self.assertEqual(self.machine.show(UNIT, "Result"), "success")
@@ -228,7 +228,7 @@ class ActivationTest(nspawn.MachineTest):
     def test_sigkill_is_mended(self):
         port, lease = self.call("Allocate", "sa{sv}", "dev", "1", "lifetime", "s", "persistent")[:2]
         pid = self.machine.show(UNIT, "MainPID")
-        self.machine.run("systemctl", "kill", "-s", "KILL", UNIT)
+        self.machine.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", UNIT)
         got = self.call("GetLease", "s", lease)[0]
         self.assertEqual(got["port"]["data"], port)
         self.assertNotEqual(self.machine.show(UNIT, "MainPID"), pid)
@@ -317,7 +317,7 @@ class ActivationTest(nspawn.MachineTest):
         for uid in (0, ALICE):
             done = self.machine.run(*own, uid=uid, check=False)
             self.assertNotEqual(done.returncode, 0)
-            self.assertIn("denied", (done.stdout + done.stderr).lower() + " access denied"[:0])
+            self.assertIn("denied", done.stderr.lower())
         self.machine.run("systemctl", "start", UNIT)
 
         def member(interface, path, method, *arguments, uid=ALICE):
@@ -435,16 +435,24 @@ class ActivationTest(nspawn.MachineTest):
     def test_session_bus_without_systemd(self):
         script = """
             set -e
-            XDG_RUNTIME_DIR=$(mktemp -d); export XDG_RUNTIME_DIR
             port=$(styxyctl --user allocate dev)
-            styxyctl --user list
+            styxyctl --user list >&2
             styxyctl --user "--address=unix:path=$XDG_RUNTIME_DIR/styxy/bus" release "$port"
             echo "port $port"
         """
+        # What the bus starts inherits its output, so that is a file: nobody waits for the daemon here.
+        home = "/home/bob"
         done = self.machine.run(
-            "dbus-run-session", "--", "sh", "-c", script, uid=BOB, env={"HOME": "/home/bob"}
-        )
-        self.assertRegex(done.stdout, r"\nport 30\d\d\n\Z")
+            "sh", "-c", 'cd; mkdir -p -m 0700 "$XDG_RUNTIME_DIR"; dbus-run-session -- sh -c "$1" >out 2>err',
+            "sh", script, uid=BOB, check=False,
+            env={"HOME": home, "XDG_RUNTIME_DIR": home + "/run", "STYXY_IDLE_MSEC": "200"},
+        )  # fmt: skip
+        errors = self.machine.output("cat", home + "/err")
+        self.assertEqual(done.returncode, 0, errors)
+        self.assertRegex(self.machine.output("cat", home + "/out"), r"\Aport 30\d\d\Z", errors)
+        # The bus has gone, nobody is left to serve: so goes the daemon.
+        for pid in self.machine.run("pgrep", "-u", "bob", "styxyd", check=False).stdout.split():
+            self.machine.run("timeout", "20", "tail", f"--pid={pid}", "-f", "/dev/null")
 
 
 if __name__ == "__main__":

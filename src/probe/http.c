@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "probe/http.h"
+
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <gio/gio.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "probe/http-module.h"
+
+/*
+ * The line of checks that wait, and the module that makes them. What a check needs of HTTP is in
+ * http-module.c.
+ */
+
+struct HttpCheck {
+    HttpChecker *checker; /* borrowed */
+    char *url;
+    guint timeout_msec;
+    HttpDone done;
+    void *data;
+    HttpFetch *fetch; /* borrowed from the module; NULL while waiting in line */
+    GList link;       /* in waiting or in running */
+};
+
+/* Counted: the owner's reference, and one for each fetch whose end has not come yet. */
+struct HttpChecker {
+    guint references;
+    gboolean closed;
+    guint concurrency;
+    guint fetches; /* under way, those that were cancelled and are not gone included */
+    GQueue waiting;
+    GQueue running;
+    GSource *pump; /* owned, NULL = nothing to start */
+};
+
+typedef struct Target {
+    char *address; /* numeric, NULL = localhost */
+    guint16 port;
+} Target;
+
+static gboolean refuse(GError **error, const char *why)
+{
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT, "not a health check URL: %s", why);
+    return FALSE;
+}
+
+static gboolean is_loopback(const char *host)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+
+    if (inet_pton(AF_INET, host, &v4) == 1)
+        return (g_ntohl(v4.s_addr) >> 24) == 127;
+    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+static gboolean parse(const char *url, char **ret_address, guint16 *ret_port, GError **error)
+{
+    g_autoptr(GUri) uri = NULL;
+    const char *host = NULL, *scheme = NULL;
+    gsize length = url ? strlen(url) : 0;
+    gint port;
+
+    if (length == 0 || length > HTTP_URL_MAX)
+        return refuse(error, "it is empty or too long");
+    for (gsize i = 0; i < length; i++)
+        if (!g_ascii_isgraph(url[i]))
+            return refuse(error, "a character in it is not visible ASCII");
+    /* The host stays as it is written: %31 for "1" is nothing that has to be understood. */
+    uri = g_uri_parse(url, G_URI_FLAGS_ENCODED, NULL);
+    if (!uri)
+        return refuse(error, "it cannot be parsed");
+    scheme = g_uri_get_scheme(uri);
+    host = g_uri_get_host(uri);
+    port = g_uri_get_port(uri);
+    if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
+        return refuse(error, "the scheme is neither http nor https");
+    if (g_uri_get_userinfo(uri))
+        return refuse(error, "it names a user");
+    if (!host || (!is_loopback(host) && g_ascii_strcasecmp(host, "localhost") != 0))
+        return refuse(error, "the host is not 127.0.0.0/8, [::1] or localhost");
+    if (port == -1)
+        port = strcmp(scheme, "http") == 0 ? 80 : 443;
+    if (port < 1 || port > G_MAXUINT16)
+        return refuse(error, "the port is not within 1-65535");
+    *ret_address = is_loopback(host) ? g_strdup(host) : NULL;
+    *ret_port = (guint16)port;
+    return TRUE;
+}
+
+gboolean http_url_check(const char *url, guint16 lease_port, gboolean any_local_port,
+                        GError **error)
+{
+    g_autofree char *address = NULL;
+    guint16 port = 0;
+
+    if (!parse(url, &address, &port, error))
+        return FALSE;
+    return any_local_port || port == lease_port ||
+           refuse(error, "the port is not the one of the lease");
+}
+
+/* Returns: NULL where it cannot be loaded; tried again with the next check. */
+static const HttpModule *load_module(void)
+{
+    static const HttpModule *module;
+    const char *folder = secure_getenv("STYXY_MODULE_DIR");
+    g_autofree char *path = NULL;
+    void *handle = NULL;
+    const HttpModule *found = NULL;
+
+    if (module)
+        return module;
+    path = g_build_filename(folder ? folder : STYXY_MODULE_DIR, HTTP_MODULE_FILE, NULL);
+    /* Stays for good: the types that it registers with GLib cannot be taken back. */
+    handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    if (!handle)
+        return NULL;
+    found = dlsym(handle, HTTP_MODULE_SYMBOL);
+    if (found && found->abi == HTTP_MODULE_ABI)
+        module = found;
+    return module;
+}
+
+static void checker_unref(HttpChecker *checker)
+{
+    if (--checker->references == 0)
+        g_free(checker);
+}
+
+static void check_free(HttpCheck *check)
+{
+    g_free(check->url);
+    g_free(check);
+}
+
+/* Frees @check before it tells: the callee may free the checker. */
+static void tell(HttpCheck *check, HttpVerdict verdict, const char *reason)
+{
+    HttpDone done = check->done;
+    void *data = check->data;
+
+    check_free(check);
+    done(verdict, reason, data);
+}
+
+/*
+ * A fetch outlives its check when that is cancelled, so what the module carries is neither of them.
+ */
+typedef struct Run {
+    HttpChecker *checker; /* a reference */
+    HttpCheck *check;     /* borrowed, NULL = told or cancelled */
+} Run;
+
+static void arm_pump(HttpChecker *checker);
+
+static void on_done(HttpVerdict verdict, const char *reason, void *data)
+{
+    Run *run = data;
+    HttpCheck *check = run->check;
+
+    run->check = NULL;
+    g_queue_unlink(&check->checker->running, &check->link);
+    tell(check, verdict, reason);
+}
+
+static void on_gone(void *data)
+{
+    Run *run = data;
+
+    run->checker->fetches--;
+    if (!run->checker->closed)
+        arm_pump(run->checker);
+    checker_unref(run->checker);
+    g_free(run);
+}
+
+static void start(HttpChecker *checker, HttpCheck *check)
+{
+    const HttpModule *module = load_module();
+    g_autofree char *address = NULL;
+    g_autoptr(GError) error = NULL;
+    guint16 port = 0;
+    Run *run = NULL;
+
+    if (!parse(check->url, &address, &port, &error)) {
+        tell(check, HTTP_UNKNOWN, error->message);
+        return;
+    }
+    if (!module) {
+        tell(check, HTTP_UNKNOWN, "the module for HTTP checks cannot be loaded");
+        return;
+    }
+    run = g_new(Run, 1);
+    *run = (Run){.checker = checker, .check = check};
+    checker->references++;
+    checker->fetches++;
+    g_queue_push_tail_link(&checker->running, &check->link);
+    check->fetch =
+        module->fetch(check->url, address, port, check->timeout_msec, on_done, on_gone, run);
+}
+
+static gboolean pump(void *data)
+{
+    HttpChecker *checker = data;
+
+    checker->references++; /* done callbacks may free it */
+    g_clear_pointer(&checker->pump, g_source_unref);
+    while (!checker->closed && checker->waiting.length > 0 &&
+           checker->fetches < checker->concurrency) {
+        GList *link = g_queue_pop_head_link(&checker->waiting);
+
+        start(checker, link->data);
+    }
+    checker_unref(checker);
+    return G_SOURCE_REMOVE;
+}
+
+static void arm_pump(HttpChecker *checker)
+{
+    if (checker->pump || checker->waiting.length == 0 || checker->fetches >= checker->concurrency)
+        return;
+    checker->pump = g_idle_source_new();
+    g_source_set_priority(checker->pump, G_PRIORITY_DEFAULT);
+    g_source_set_callback(checker->pump, pump, checker, NULL);
+    g_source_attach(checker->pump, g_main_context_get_thread_default());
+}
+
+HttpChecker *http_checker_new(guint concurrency)
+{
+    HttpChecker *checker = g_new0(HttpChecker, 1);
+
+    checker->references = 1;
+    checker->concurrency = MAX(concurrency, 1);
+    return checker;
+}
+
+HttpChecker *http_checker_free(HttpChecker *checker)
+{
+    GList *link = NULL;
+
+    if (!checker)
+        return NULL;
+    checker->closed = TRUE;
+    while ((link = checker->waiting.head ? checker->waiting.head : checker->running.head))
+        http_check_cancel(link->data);
+    if (checker->pump) {
+        g_source_destroy(checker->pump);
+        g_clear_pointer(&checker->pump, g_source_unref);
+    }
+    checker_unref(checker);
+    return NULL;
+}
+
+HttpCheck *http_check_start(HttpChecker *checker, const char *url, guint timeout_msec,
+                            HttpDone done, void *data)
+{
+    HttpCheck *check = g_new0(HttpCheck, 1);
+
+    check->checker = checker;
+    check->url = g_strdup(url);
+    check->timeout_msec = MAX(timeout_msec, 1);
+    check->done = done;
+    check->data = data;
+    check->link.data = check;
+    g_queue_push_tail_link(&checker->waiting, &check->link);
+    arm_pump(checker);
+    return check;
+}
+
+void http_check_cancel(HttpCheck *check)
+{
+    HttpChecker *checker = check->checker;
+
+    if (check->fetch) {
+        g_queue_unlink(&checker->running, &check->link);
+        load_module()->cancel(check->fetch);
+    } else {
+        g_queue_unlink(&checker->waiting, &check->link);
+    }
+    check_free(check);
+}
+
+guint http_checker_length(const HttpChecker *checker)
+{
+    return checker->waiting.length + checker->running.length;
+}
