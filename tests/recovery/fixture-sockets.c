@@ -52,18 +52,12 @@ int outsider_try(guint16 port, gboolean reuse_address, int *ret_fd)
 }
 
 /* Children call nothing but the kernel: GLib's threads are not theirs. */
-static G_NORETURN void sit(void)
-{
-    for (;;)
-        (void)pause();
-}
-
-static G_NORETURN void be_grandchild(int control)
+static G_NORETURN void be_grandchild(int orders)
 {
     char byte;
 
     (void)prctl(PR_SET_PDEATHSIG, 0);
-    (void)!read(control, &byte, 1); /* until the test closes its end */
+    (void)!read(orders, &byte, 1); /* until the test closes its end */
     _exit(0);
 }
 
@@ -75,49 +69,61 @@ static void close_all_but(int one, int other)
             (void)close(fd);
 }
 
-static G_NORETURN void be_server(guint16 port, gboolean with_grandchild, int report, int control)
+static G_NORETURN void be_server(int orders, int reports, gboolean with_grandchild)
 {
-    int fd = port ? open_on(port, SOCK_STREAM, TRUE) : 0;
+    guint16 port = 0;
     pid_t grandchild = 0;
 
-    if (fd >= 0 && with_grandchild) {
-        grandchild = fork();
-        if (grandchild == 0) {
-            (void)close(report);
-            be_grandchild(control);
-        }
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    close_all_but(orders, reports);
+    while (read(orders, &port, sizeof port) == sizeof port) {
+        int fd = open_on(port, SOCK_STREAM, TRUE);
+
+        if (fd < 0)
+            grandchild = -1;
+        else if (with_grandchild)
+            grandchild = fork();
+        if (grandchild == 0 && with_grandchild)
+            be_grandchild(orders);
+        (void)!write(reports, &grandchild, sizeof grandchild);
+        for (;;)
+            (void)pause();
     }
-    if (fd < 0)
-        grandchild = -1;
-    (void)!write(report, &grandchild, sizeof grandchild);
-    (void)close(report);
-    sit();
+    _exit(0);
+}
+
+void server_start_later(Server *server, gboolean with_grandchild)
+{
+    int orders[2], reports[2];
+    g_autoptr(GError) error = NULL;
+
+    g_assert_no_errno(pipe(orders));
+    g_assert_no_errno(pipe(reports));
+    *server =
+        (Server){.with_grandchild = with_grandchild, .orders = orders[1], .reports = reports[0]};
+    server->pid = fork();
+    g_assert_cmpint(server->pid, >=, 0);
+    if (server->pid == 0)
+        be_server(orders[0], reports[1], with_grandchild);
+    (void)close(orders[0]);
+    (void)close(reports[1]);
+    (void)process_identify(server->pid, -1, &server->identity, NULL, NULL, NULL, &error);
+    g_assert_no_error(error);
+}
+
+void server_listen(Server *server, guint16 port)
+{
+    g_assert_cmpint(write(server->orders, &port, sizeof port), ==, sizeof port);
+    g_assert_cmpint(read(server->reports, &server->grandchild, sizeof server->grandchild), ==,
+                    sizeof server->grandchild);
+    g_assert_cmpint(server->grandchild, >=, 0);
 }
 
 void server_start(Server *server, guint16 port, gboolean with_grandchild)
 {
-    int report[2], control[2];
-    g_autoptr(GError) error = NULL;
-
-    *server = (Server){.control = -1};
-    g_assert_no_errno(pipe(report));
-    g_assert_no_errno(pipe(control));
-    server->pid = fork();
-    g_assert_cmpint(server->pid, >=, 0);
-    if (server->pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        close_all_but(report[1], control[0]);
-        be_server(port, with_grandchild, report[1], control[0]);
-    }
-    (void)close(report[1]);
-    (void)close(control[0]);
-    server->control = control[1];
-    g_assert_cmpint(read(report[0], &server->grandchild, sizeof server->grandchild), ==,
-                    sizeof server->grandchild);
-    g_assert_cmpint(server->grandchild, >=, 0);
-    (void)close(report[0]);
-    (void)process_identify(server->pid, -1, &server->identity, NULL, NULL, NULL, &error);
-    g_assert_no_error(error);
+    server_start_later(server, with_grandchild);
+    if (port > 0)
+        server_listen(server, port);
 }
 
 void server_kill(Server *server)
@@ -136,5 +142,6 @@ void server_end(Server *server)
     if (server->grandchild > 0)
         (void)kill(server->grandchild, SIGKILL);
     server->grandchild = 0;
-    server->control = fd_close(server->control);
+    server->orders = fd_close(server->orders);
+    server->reports = fd_close(server->reports);
 }

@@ -388,6 +388,11 @@ void disk_refuse_syncs(void)
     disk_refuse(SYS_CALL_FDATASYNC);
 }
 
+void disk_refuse_links(void)
+{
+    disk_refuse(SYS_CALL_LINK);
+}
+
 void disk_allow(void)
 {
     g_atomic_int_set(&refused_call, -1);

@@ -126,16 +126,22 @@ int outsider_bind(guint16 port, int type);
  */
 int outsider_try(guint16 port, gboolean reuse_address, int *ret_fd);
 
-/** Server: a child that has a port, and perhaps a child of its own that shares it. */
+/** Server: a child that has a port, and perhaps a child of its own that shares it and survives it.
+ */
 typedef struct Server {
     pid_t pid;
     pid_t grandchild; /* 0 = none */
-    int control;      /* of the grandchild: it ends when this is closed */
+    gboolean with_grandchild;
+    int orders;  /* the port to listen on; the grandchild ends when it is closed */
+    int reports; /* what came of it */
     ProcessIdentity identity;
 } Server;
 
-/** server_start: @port: 0 = listens nowhere. @with_grandchild: one that goes on listening. */
+/** server_start: @port: 0 = listens nowhere. */
 void server_start(Server *server, guint16 port, gboolean with_grandchild);
+/** server_start_later: as a service that is told its port after it was started. */
+void server_start_later(Server *server, gboolean with_grandchild);
+void server_listen(Server *server, guint16 port);
 /** server_kill: SIGKILL, and waits for it. server_end: the grandchild, too. */
 void server_kill(Server *server);
 void server_end(Server *server);
@@ -145,6 +151,7 @@ void server_end(Server *server);
 /** disk_refuse: from now on each call of that kind fails with ENOSPC; disk_allow: undoes it. */
 void disk_refuse_writes(void);
 void disk_refuse_syncs(void);
+void disk_refuse_links(void);
 void disk_allow(void);
 
 /** fixture_path: (transfer full) */
