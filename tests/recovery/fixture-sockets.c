@@ -67,6 +67,14 @@ static G_NORETURN void be_grandchild(int control)
     _exit(0);
 }
 
+/* What a child has of the test, the lock on the state among it, would outlive the test's own. */
+static void close_all_but(int one, int other)
+{
+    for (int fd = 3; fd < 1024; fd++)
+        if (fd != one && fd != other)
+            (void)close(fd);
+}
+
 static G_NORETURN void be_server(guint16 port, gboolean with_grandchild, int report, int control)
 {
     int fd = port ? open_on(port, SOCK_STREAM, TRUE) : 0;
@@ -98,8 +106,7 @@ void server_start(Server *server, guint16 port, gboolean with_grandchild)
     g_assert_cmpint(server->pid, >=, 0);
     if (server->pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        (void)close(report[0]);
-        (void)close(control[1]);
+        close_all_but(report[1], control[0]);
         be_server(port, with_grandchild, report[1], control[0]);
     }
     (void)close(report[1]);

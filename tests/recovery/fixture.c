@@ -212,6 +212,8 @@ void fixture_start(Fixture *fixture)
     g_assert_no_error(error);
     fixture->manager = manager_new(&options, &error);
     g_assert_no_error(error);
+    if (fixture->claim_grace_msec > 0)
+        fixture->manager->claim_grace_usec = fixture->claim_grace_msec * G_TIME_SPAN_MILLISECOND;
     manager_set_listener(fixture->manager, &fixture->listener, fixture);
     manager_start(fixture->manager);
     manager_announce(fixture->manager);

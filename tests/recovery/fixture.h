@@ -17,6 +17,7 @@ typedef struct Fixture {
     GPtrArray *told; /* of char *: "released 3000 expired stale" and the like, in order */
     GArray *held;    /* of HeldSocket: for the next start (nullable) */
     guint idle_told;
+    guint claim_grace_msec; /* 0 = as it is */
 } Fixture;
 
 /** What tests need is short here: pauses, graces and intervals of some ms. Others are merged in. */

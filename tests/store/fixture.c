@@ -305,7 +305,8 @@ gboolean fixture_grant_durable(Fixture *fixture, guint16 port, GError **error)
 
 void fixture_settle(Fixture *fixture)
 {
-    while (!store_idle(fixture->store) || store_is_failed(fixture->store, NULL))
+    while (!store_idle(fixture->store) || store_is_failed(fixture->store, NULL) ||
+           fixture->healthy_told < fixture->failed_told)
         fixture_turn(fixture);
 }
 

@@ -52,7 +52,7 @@ gboolean fixture_grant_durable(Fixture *fixture, guint16 port, GError **error);
 /** fixture_sticky: the remembered port, 0 = none. */
 guint16 fixture_sticky(Fixture *fixture, uid_t uid, const char *service_type, const char *instance);
 
-/** fixture_settle: turns the loop until the store is idle and well. */
+/** fixture_settle: turns the loop until the store is idle and says that it is well. */
 void fixture_settle(Fixture *fixture);
 /** fixture_turn: one turn of the loop that waits for something to happen. */
 void fixture_turn(Fixture *fixture);
