@@ -49,6 +49,7 @@ struct Direct {
     GHashTable *by_uid;  /* uid -> number of connections */
     guint64 next_number;
     sd_id128_t server_id;
+    gboolean leaving; /* who goes now is lost, and did not go by himself */
 };
 
 /* ---- one connection ---- */
@@ -73,7 +74,10 @@ static void client_free(Client *client)
     client->handshake = deadline_cancel(client->handshake);
     outbox_remove_listener(direct->context->outbox, connection);
     count_uid(direct, client->peer.uid, -1);
-    caller_gone(&client->peer);
+    if (direct->leaving)
+        caller_lost(&client->peer);
+    else
+        caller_gone(&client->peer);
     connection->link = bus_link_free(connection->link);
     client->driver = driver_free(client->driver);
     sd_bus_close(connection->bus);
@@ -327,6 +331,7 @@ Direct *direct_free(Direct *direct)
     if (!direct)
         return NULL;
     direct_stop(direct);
+    direct->leaving = TRUE;
     while (direct->clients.head)
         client_free(direct->clients.head->data);
     g_hash_table_unref(direct->by_uid);

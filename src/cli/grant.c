@@ -116,14 +116,18 @@ static void tell_conflict(Progress *progress, guint16 port, GVariant *details)
     }
 }
 
+static int compare_ports(gconstpointer a, gconstpointer b)
+{
+    return GPOINTER_TO_INT(a) - GPOINTER_TO_INT(b);
+}
+
 static void tell_heard(Progress *progress)
 {
-    GHashTableIter iter;
-    gpointer port, details;
+    g_autoptr(GList) ports = g_list_sort(g_hash_table_get_keys(progress->heard), compare_ports);
 
-    g_hash_table_iter_init(&iter, progress->heard);
-    while (g_hash_table_iter_next(&iter, &port, &details))
-        tell_conflict(progress, (guint16)GPOINTER_TO_UINT(port), details);
+    for (const GList *node = ports; node; node = node->next)
+        tell_conflict(progress, (guint16)GPOINTER_TO_UINT(node->data),
+                      g_hash_table_lookup(progress->heard, node->data));
 }
 
 static void on_signal(const char *member, GVariant *args, void *data)

@@ -92,6 +92,7 @@ void event_released(const Lease *lease, Reason reason, gboolean stale)
 
 void event_conflict(const ConflictInfo *conflict)
 {
+    g_autofree char *holder = NULL;
     EventFields fields = {.n = 0};
 
     if (!event_rate_allows())
@@ -104,11 +105,15 @@ void event_conflict(const ConflictInfo *conflict)
     if (conflict->has_uid)
         event_add_number(&fields, "STYXY_HOLDER_UID", conflict->uid);
     event_add_number(&fields, "ERRNO", (guint64)conflict->error);
+    if (conflict->has_uid)
+        holder = g_strdup_printf("%s%suid %u%s%s", conflict->unit ? conflict->unit : "",
+                                 conflict->unit ? ", " : "", conflict->uid,
+                                 conflict->address ? " on address " : "",
+                                 conflict->address ? conflict->address : "");
     log_write(LOG_INFO, MESSAGE_PORT_CONFLICT, fields.field, fields.n,
-              "port %u/%s, wanted for service type %s, is in use by %s%s%s", conflict->port,
+              "port %u/%s, wanted for service type %s, is in use by %s", conflict->port,
               protocol_to_string(conflict->protocol), conflict->service_type,
-              conflict->unit ? conflict->unit : "another program",
-              conflict->address ? " on address " : "", conflict->address ? conflict->address : "");
+              holder ? holder : "a program that the kernel does not name");
 }
 
 void event_no_port(const LeaseRequest *request, guint attempts, guint conflicts)
