@@ -5,10 +5,12 @@
 #include <glib-unix.h>
 #include <glib/gstdio.h>
 #include <locale.h>
+#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -36,6 +38,14 @@ static const char configuration[] =
     "                                    \"cooldown_ms\": 10 } },"
     "  \"limits\": { %s } }";
 
+static void bring_up_loopback(void)
+{
+    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    AUTO_FD fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    g_assert_cmpint(ioctl(fd, SIOCSIFFLAGS, &request), ==, 0);
+}
+
 void fixture_init(int *argc, char ***argv)
 {
     (void)setlocale(LC_ALL, "C.UTF-8");
@@ -44,6 +54,7 @@ void fixture_init(int *argc, char ***argv)
         g_printerr("No network namespace can be made: %s\n", g_strerror(errno));
         exit(77);
     }
+    bring_up_loopback();
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
