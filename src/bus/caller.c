@@ -46,15 +46,25 @@ static void forsake(Call *call)
     (void)call_free(call);
 }
 
-void caller_gone(Caller *caller)
+static void leave(Caller *caller, void (*tell)(Manager *manager, const char *client))
 {
     while (caller->calls.head)
         forsake(caller->calls.head->data);
     if (caller->name)
-        manager_client_gone(caller->connection->context->manager, caller->name);
+        tell(caller->connection->context->manager, caller->name);
     caller->pidfd = fd_close(caller->pidfd);
     g_clear_pointer(&caller->name, g_free);
     g_clear_pointer(&caller->unit, g_free);
+}
+
+void caller_gone(Caller *caller)
+{
+    leave(caller, manager_client_gone);
+}
+
+void caller_lost(Caller *caller)
+{
+    leave(caller, manager_client_lost);
 }
 
 const char *caller_unit(Caller *caller)

@@ -44,6 +44,12 @@ void caller_init(Caller *caller, Connection *connection, const char *name, uid_t
  */
 void caller_gone(Caller *caller);
 
+/**
+ * caller_lost: as caller_gone(), but the caller had no part in it (the broker went, or we do): his
+ * LIFETIME_CLIENT leases may be claimed again.
+ */
+void caller_lost(Caller *caller);
+
 /** caller_unit: (nullable) (transfer none): the systemd unit that he runs in, asked for once. */
 const char *caller_unit(Caller *caller);
 

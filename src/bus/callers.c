@@ -18,7 +18,7 @@
  * max_match_rules_per_connection). With more callers every departure on the bus is listened to. */
 #define MATCHES_MAX 384
 /* Messages that stand by, of one name and of all. */
-#define PARKED_MAX 64
+#define PARKED_MAX 256
 #define PARKED_ALL_MAX 4096
 
 #define DEPARTURES                                                              \
@@ -44,6 +44,7 @@ struct Callers {
     gboolean departures_refused; /* the last match asked for was refused */
     guint n_matches;
     guint n_parked;
+    gboolean leaving; /* who goes now is lost, and did not go by himself */
 };
 
 static void drop_parked(Entry *entry)
@@ -59,7 +60,9 @@ static void entry_free(Entry *entry)
 
     if (callers->connection->current == &entry->caller)
         callers->connection->current = NULL;
-    if (entry->known)
+    if (entry->known && callers->leaving)
+        caller_lost(&entry->caller);
+    else if (entry->known)
         caller_gone(&entry->caller);
     if (entry->match) {
         callers->n_matches--;
@@ -361,6 +364,7 @@ Callers *callers_free(Callers *callers)
 {
     if (!callers)
         return NULL;
+    callers->leaving = TRUE;
     g_hash_table_unref(callers->entries);
     sd_bus_slot_unref(callers->departures);
     g_free(callers);

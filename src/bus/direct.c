@@ -21,6 +21,7 @@
 /* Connections taken in one turn of the loop. */
 #define ACCEPT_TURN_MAX 16
 #define ACCEPT_PAUSE_USEC G_TIME_SPAN_SECOND
+#define SEND_BUFFER_BYTES (256 * 1024)
 #define HANDSHAKE_USEC (10 * G_TIME_SPAN_SECOND)
 /* No further call is taken while an answer waits to be read, so that only signals can pile up. */
 static const BusLinkLimits limits = {
@@ -48,6 +49,7 @@ struct Direct {
     GHashTable *by_uid;  /* uid -> number of connections */
     guint64 next_number;
     sd_id128_t server_id;
+    gboolean leaving; /* who goes now is lost, and did not go by himself */
 };
 
 /* ---- one connection ---- */
@@ -72,7 +74,10 @@ static void client_free(Client *client)
     client->handshake = deadline_cancel(client->handshake);
     outbox_remove_listener(direct->context->outbox, connection);
     count_uid(direct, client->peer.uid, -1);
-    caller_gone(&client->peer);
+    if (direct->leaving)
+        caller_lost(&client->peer);
+    else
+        caller_gone(&client->peer);
     connection->link = bus_link_free(connection->link);
     client->driver = driver_free(client->driver);
     sd_bus_close(connection->bus);
@@ -170,6 +175,9 @@ static int client_new(Direct *direct, int fd, const struct ucred *peer, int pidf
     r = export_objects(client);
     if (r >= 0)
         r = sd_bus_start(client->connection.bus);
+    if (r >= 0)
+        /* sd-bus asks for 8 MiB, which a client that does not read would make the kernel hold. */
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BUFFER_BYTES}, sizeof(int));
     if (r < 0) {
         client_free(client);
         return r;
@@ -212,8 +220,8 @@ static void greet(Direct *direct, int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &pidfd, &length) < 0)
         pidfd = -1; /* an older kernel, or the peer has ended */
     r = client_new(direct, fd_steal(&owned), &peer, fd_steal(&pidfd));
-    if (r < 0)
-        log_warning("Cannot serve a direct connection: %s, ignoring it", g_strerror(-r));
+    if (r < 0) /* most of all: it has gone already */
+        log_debug("Cannot serve a direct connection: %s, ignoring it", g_strerror(-r));
 }
 
 static gboolean on_connection(int fd, GIOCondition condition, gpointer data);
@@ -323,6 +331,7 @@ Direct *direct_free(Direct *direct)
     if (!direct)
         return NULL;
     direct_stop(direct);
+    direct->leaving = TRUE;
     while (direct->clients.head)
         client_free(direct->clients.head->data);
     g_hash_table_unref(direct->by_uid);

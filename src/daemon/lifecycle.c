@@ -70,3 +70,16 @@ guint lifecycle_idle_msec(void)
                ? IDLE_MSEC
                : 0;
 }
+
+guint lifecycle_compact_bytes(void)
+{
+    const char *setting = g_getenv("STYXY_COMPACT_BYTES");
+    guint64 bytes;
+
+    if (!setting)
+        return 0;
+    if (g_ascii_string_to_unsigned(setting, 10, 0, G_MAXINT, &bytes, NULL))
+        return (guint)bytes;
+    log_warning("STYXY_COMPACT_BYTES is no number of bytes, ignoring");
+    return 0;
+}

@@ -225,6 +225,7 @@ static int run(Daemon *daemon)
                                .load = load_configuration,
                                .load_data = daemon,
                                .state_dir = daemon->options.state_dir,
+                               .compact_bytes = lifecycle_compact_bytes(),
                                .held = sockets.held,
                                .became_idle = on_activity,
                                .became_idle_data = daemon};

@@ -44,9 +44,8 @@ void claims_arm(Manager *manager, Lease *lease)
     claim = g_new0(Claim, 1);
     claim->manager = manager;
     claim->lease = lease;
-    claim->deadline =
-        deadline_add(manager->deadlines, g_get_monotonic_time() + CLAIM_GRACE_SEC * G_USEC_PER_SEC,
-                     on_deadline, claim);
+    claim->deadline = deadline_add(
+        manager->deadlines, g_get_monotonic_time() + manager->claim_grace_usec, on_deadline, claim);
     g_hash_table_insert(manager->claims, lease, claim);
 }
 

@@ -10,7 +10,7 @@
  * LIFETIME_AUTO does, and may still be claimed.
  */
 
-#define CLAIM_GRACE_SEC 30
+#define CLAIM_GRACE_USEC (30 * G_USEC_PER_SEC)
 
 /** claims_arm: begins the grace of a lease without a client; nothing for other lifetimes. */
 void claims_arm(Manager *manager, Lease *lease);

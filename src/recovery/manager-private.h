@@ -32,16 +32,17 @@ struct Manager {
     struct RecoveryReport *report; /* owned: the last recovery, NULL before the first */
     char *trouble;                 /* owned: what a person has to look at, NULL = nothing */
 
-    GQueue jobs;            /* of ManagerJob, all that wait */
-    GQueue parked;          /* of ManagerJob, those that wait for another job's end */
-    GQueue letting;         /* of Letting: releases that wait for the service manager */
-    guint releases_on_disk; /* releases that wait for a sync */
-    guint grants_on_disk;   /* jobs that wait for a sync */
-    GHashTable *unrecorded; /* lease id -> GINT_TO_POINTER (reason): ends that the disk refused */
-    Deadline *retry_ends;   /* of unrecorded; NULL = none */
-    GHashTable *expiries;   /* Lease * -> Expiry *, see expiry.c */
-    GHashTable *claims;     /* Lease * -> Claim *, see claims.c */
-    guint failed_starts;    /* in a row that did not get through recovery, before this one */
+    GQueue jobs;             /* of ManagerJob, all that wait */
+    GQueue parked;           /* of ManagerJob, those that wait for another job's end */
+    GQueue letting;          /* of Letting: releases that wait for the service manager */
+    guint releases_on_disk;  /* releases that wait for a sync */
+    guint grants_on_disk;    /* jobs that wait for a sync */
+    GHashTable *unrecorded;  /* lease id -> GINT_TO_POINTER (reason): ends that the disk refused */
+    Deadline *retry_ends;    /* of unrecorded; NULL = none */
+    GHashTable *expiries;    /* Lease * -> Expiry *, see expiry.c */
+    GHashTable *claims;      /* Lease * -> Claim *, see claims.c */
+    gint64 claim_grace_usec; /* CLAIM_GRACE_USEC but in tests */
+    guint failed_starts;     /* in a row that did not get through recovery, before this one */
     guint startup_retry_msec;
     Deadline *startup_retry; /* the state could not be read, another attempt is due; NULL = none */
 };

@@ -80,6 +80,7 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     StoreOptions store_options = {
         .dir = options->state_dir,
         .backup_corrupted = options->config->system_backup_corrupted_state,
+        .compact_bytes = options->compact_bytes,
         .health_changed = store_health_changed,
         .snapshot_failed = store_snapshot_failed,
         .data = manager,
@@ -102,6 +103,7 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     release_init(manager);
     manager->expiries = g_hash_table_new(NULL, NULL);
     manager->claims = g_hash_table_new(NULL, NULL);
+    manager->claim_grace_usec = CLAIM_GRACE_USEC;
     manager->health = health_monitor_new(manager);
     manager->holds = hold_table_new(options->config->limit_held_sockets);
     manager->passed = options->held ? g_array_ref(options->held) : NULL;

@@ -479,17 +479,20 @@ static gboolean read_journal(Reader *reader, FileReport *file, gboolean is_last,
     if (!scan(reader, dir_fd, dir, &result, error))
         return FALSE;
     tail = &result.tail;
-    if (tail->length == 0 || reader->other_version)
+    if (reader->other_version || result.bytes == 0)
         return TRUE;
-    if (is_last && tail_is_torn(tail)) {
+    if (tail->length > 0 && is_last && reader->have_head && tail_is_torn(tail)) {
         reader->chain->torn_tail = TRUE;
         return TRUE;
     }
-    /* the records of a bad tail have no successor whose number would tell that they are missing */
-    report(file, is_last ? MAX(reader->n_bad + tail->markers, 1) : 0,
-           "%" G_GUINT64_FORMAT " bytes from byte %" G_GUINT64_FORMAT " (line %" G_GUINT64_FORMAT
-           ") to the end are not a record",
-           tail->length, tail->offset, tail->line);
+    if (tail->length > 0)
+        /* the records of a bad tail have no successor whose number tells that they are missing */
+        report(file, is_last ? MAX(reader->n_bad + tail->markers, 1) : 0,
+               "%" G_GUINT64_FORMAT " bytes from byte %" G_GUINT64_FORMAT
+               " (line %" G_GUINT64_FORMAT ") to the end are not a record",
+               tail->length, tail->offset, tail->line);
+    if (!reader->have_head)
+        report(file, 0, "its first line is missing");
     return TRUE;
 }
 

@@ -167,7 +167,12 @@ StoreContents *store_load(Store *store, gboolean dry_run, GError **error)
 
     /* a number that was given is not given again, whatever became of the record */
     store->sequence = MAX(store->sequence, taken->sequence);
-    if (!dry_run && !make_backups(store, contents, error))
+    if (dry_run)
+        return g_steal_pointer(&contents);
+    if (!make_backups(store, contents, error))
         return NULL;
+    /* memory is the truth: the damaged files are needed no more once it is written */
+    if (contents->damage->len > 0 && store->state != STORE_NEW)
+        store_compact(store);
     return g_steal_pointer(&contents);
 }

@@ -9,7 +9,7 @@
  */
 
 /** SCAN_BYTES_MAX: no more of a file is read; 65,535 leases of the longest kind fit in it. */
-#define SCAN_BYTES_MAX (256 * 1024 * 1024)
+#define SCAN_BYTES_MAX (128 * 1024 * 1024)
 
 /** ScanGap: what lies between two whole records, or before the first, or after the last. */
 typedef struct ScanGap {

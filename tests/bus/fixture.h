@@ -13,10 +13,10 @@
  */
 typedef enum FixtureFlags {
     FIXTURE_DIRECT = 0,
-    FIXTURE_BROKER = 1 << 0,      /* with a dbus-daemon */
-    FIXTURE_USER = 1 << 1,        /* the daemon's own uid counts as an administrator's */
-    FIXTURE_FEW_FILES = 1 << 2,   /* the server may open 64 descriptors */
-    FIXTURE_NO_NAME = 1 << 3,     /* somebody else owns the name: the server gives up */
+    FIXTURE_BROKER = 1 << 0,    /* with a dbus-daemon */
+    FIXTURE_USER = 1 << 1,      /* the daemon's own uid counts as an administrator's */
+    FIXTURE_FEW_FILES = 1 << 2, /* the server may open 64 descriptors */
+    FIXTURE_NO_NAME = 1 << 3,   /* somebody else owns the name: the server gives up */
 } FixtureFlags;
 
 typedef struct Fixture {
@@ -31,8 +31,11 @@ typedef struct Fixture {
     int events; /* a byte for each thing that the server tells: 'r'eady, 'l'ost, 'f'atal */
 } Fixture;
 
-/** fixture_main: before g_test_run(): makes the namespace. Exits with 77 where that is not allowed. */
-int fixture_main(int *argc, char ***argv);
+/**
+ * fixture_init: g_test_init(), and a network namespace for this process and all that it starts.
+ * Exits with 77 where that is not allowed.
+ */
+void fixture_init(int *argc, char ***argv);
 
 /** fixture_new: @limits: (nullable): what stands in "limits" of the configuration. */
 Fixture *fixture_new(FixtureFlags flags, const char *limits);
@@ -67,26 +70,29 @@ int fixture_as(uid_t uid, int (*func)(Fixture *fixture, const void *data), Fixtu
  */
 sd_bus_message *call(sd_bus *bus, sd_bus_error *error, const char *member, const char *types, ...);
 
-/** call_ok: call() that must work. call_refused: that must fail with org.styxy.Ports.Error.@name. */
-#define call_ok(bus, member, ...)                                                                  \
-    ({                                                                                             \
-        g_auto(sd_bus_error) _error = SD_BUS_ERROR_NULL;                                           \
-        sd_bus_message *_reply = call((bus), &_error, (member), __VA_ARGS__);                      \
-        if (!_reply)                                                                               \
-            g_error("%s:%d: %s: %s: %s", __FILE__, __LINE__, (member), _error.name,                \
-                    _error.message);                                                               \
-        _reply;                                                                                    \
+/** call_ok: call() that must work. call_refused: that must fail with
+ * org.styxy.Ports.Error.@refusal.
+ */
+#define call_ok(bus, member, ...)                                                   \
+    ({                                                                              \
+        g_auto(sd_bus_error) _error = SD_BUS_ERROR_NULL;                            \
+        sd_bus_message *_reply = call((bus), &_error, (member), __VA_ARGS__);       \
+        if (!_reply)                                                                \
+            g_error("%s:%d: %s: %s: %s", __FILE__, __LINE__, (member), _error.name, \
+                    _error.message);                                                \
+        _reply;                                                                     \
     })
-#define call_refused(bus, name, member, ...)                                                       \
-    ({                                                                                             \
-        g_auto(sd_bus_error) _error = SD_BUS_ERROR_NULL;                                           \
-        g_autoptr(sd_bus_message) _reply = call((bus), &_error, (member), __VA_ARGS__);            \
-        g_assert_null(_reply);                                                                     \
-        g_assert_cmpstr(_error.name, ==, "org.styxy.Ports.Error." name);                           \
-        g_strdup(_error.message);                                                                  \
+#define call_refused(bus, refusal, member, ...)                                         \
+    ({                                                                                  \
+        g_auto(sd_bus_error) _error = SD_BUS_ERROR_NULL;                                \
+        g_autoptr(sd_bus_message) _reply = call((bus), &_error, (member), __VA_ARGS__); \
+        g_assert_null(_reply);                                                          \
+        g_assert_cmpstr(_error.name, ==, "org.styxy.Ports.Error." refusal);             \
+        g_strdup(_error.message);                                                       \
     })
 
-/** allocate: Allocate with options "a{sv}" of @types. Returns: the port, and the lease in @ret_lease. */
+/** allocate: Allocate with options "a{sv}" of @types. Returns: the port, and the lease in
+ * @ret_lease. */
 guint16 allocate(sd_bus *bus, char **ret_lease, const char *service_type, const char *types, ...);
 
 guint32 lease_count(sd_bus *bus);
@@ -103,7 +109,8 @@ typedef struct Signals {
 void signals_collect(Signals *signals, sd_bus *bus);
 void signals_clear(Signals *signals);
 guint signals_count(const Signals *signals, const char *member);
-/** signals_wait: processes @bus until @member came @count times; fails the test after ten seconds. */
+/** signals_wait: processes @bus until @member came @count times; fails the test after ten seconds.
+ */
 void signals_wait(Signals *signals, sd_bus *bus, const char *member, guint count);
 
 /** wait_closed: until the other side has closed @fd; fails the test after @seconds. */

@@ -15,8 +15,7 @@ static void test_every_outcome_has_an_error(void)
         g_assert_cmpint(bus_error_errno((Outcome)outcome), >, 0);
         for (int other = OUTCOME_OK + 1; other < outcome; other++) {
             g_assert_cmpstr(name, !=, bus_error_name((Outcome)other));
-            g_assert_cmpint(bus_error_errno((Outcome)outcome), !=,
-                            bus_error_errno((Outcome)other));
+            g_assert_cmpint(bus_error_errno((Outcome)outcome), !=, bus_error_errno((Outcome)other));
         }
     }
     g_assert_null(bus_error_name(OUTCOME_OK));

@@ -48,10 +48,19 @@ static void test_selects(void)
 static void test_invalid(void)
 {
     static const char *const rules[] = {
-        "nonsense",       "=x",          "type='bogus'",  "type",
-        "sender='a",      "color='red'", "arg64='x'",     "arg='x'",
-        "arg1namespace=", "argx='1'",    "type='signal',type='signal'",
-        "arg0='a',arg0='b'", "'type'='signal'",
+        "nonsense",
+        "=x",
+        "type='bogus'",
+        "type",
+        "sender='a",
+        "color='red'",
+        "arg64='x'",
+        "arg='x'",
+        "arg1namespace=",
+        "argx='1'",
+        "type='signal',type='signal'",
+        "arg0='a',arg0='b'",
+        "'type'='signal'",
     };
     g_autofree char *endless = g_strnfill(MATCH_RULE_BYTES_MAX + 1, ',');
     g_autoptr(GString) many = g_string_new(NULL);

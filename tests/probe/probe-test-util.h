@@ -17,6 +17,12 @@ gboolean test_private_network(void);
 /** test_in_child: runs @func in a forked child; what it returns must be 0. Fails the test else. */
 void test_in_child(int (*func)(void *data), void *data);
 
+/**
+ * test_under_tool: whether a sanitizer or valgrind looks on: everything takes many times as long,
+ * and memory that was freed is kept.
+ */
+gboolean test_under_tool(void);
+
 /** test_count_fds: the open descriptors of this process. */
 guint test_count_fds(void);
 

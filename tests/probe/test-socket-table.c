@@ -12,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -524,6 +525,49 @@ static void test_parse(void)
     g_assert_cmpint(code, ==, EBADMSG);
 }
 
+/* Attributes that promise more than the message holds, or less than their own head. */
+static void test_parse_attributes(void)
+{
+    static const struct {
+        guint16 promised;
+        guint16 type;
+        guint given; /* bytes behind the head */
+        SocketParse expected;
+    } cases[] = {
+        {RTA_LENGTH(8), INET_DIAG_CGROUP_ID, 8, SOCKET_PARSE_MORE},
+        {RTA_LENGTH(8), INET_DIAG_CGROUP_ID, 4, SOCKET_PARSE_FAILED},
+        {RTA_LENGTH(4), INET_DIAG_CGROUP_ID, 4, SOCKET_PARSE_FAILED},
+        {RTA_LENGTH(0), INET_DIAG_SKV6ONLY, 0, SOCKET_PARSE_FAILED},
+        {RTA_LENGTH(1), INET_DIAG_SKV6ONLY, 0, SOCKET_PARSE_FAILED},
+        {RTA_LENGTH(100), INET_DIAG_INFO, 8, SOCKET_PARSE_FAILED},
+        {RTA_LENGTH(8), INET_DIAG_INFO, 8, SOCKET_PARSE_MORE},
+        {0, INET_DIAG_INFO, 8, SOCKET_PARSE_FAILED},
+        {3, INET_DIAG_INFO, 8, SOCKET_PARSE_FAILED},
+        {G_MAXUINT16, INET_DIAG_INFO, 8, SOCKET_PARSE_FAILED},
+    };
+    g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(SocketEntry));
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(GByteArray) packet = g_byte_array_new();
+        struct {
+            struct inet_diag_msg message;
+            struct rtattr attribute;
+            guint8 value[8];
+        } row = {
+            .message = {.idiag_family = AF_INET,
+                        .idiag_state = TCP_LISTEN,
+                        .id.idiag_sport = g_htons(80)},
+            .attribute = {.rta_len = cases[i].promised, .rta_type = cases[i].type},
+        };
+        int code;
+
+        add_message(packet, SOCK_DIAG_BY_FAMILY, 0, SEQUENCE, &row,
+                    (guint)offsetof(__typeof__(row), value) + cases[i].given);
+        g_assert_cmpint(parse(packet, packet->len, entries, &code), ==, cases[i].expected);
+        g_assert_cmpint(code, ==, cases[i].expected == SOCKET_PARSE_FAILED ? EBADMSG : 0);
+    }
+}
+
 static void test_parse_damaged(void)
 {
     g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(SocketEntry));
@@ -653,6 +697,7 @@ static void test_unit(void)
     if (pid == 0) {
         int fd;
 
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (!test_write_file(procs, "0"))
             _exit(1);
         fd = hold(0, SOCK_STREAM, NULL, TRUE);
@@ -701,6 +746,7 @@ int main(int argc, char **argv)
     g_test_add_func("/socket-table/refused", test_refused);
     g_test_add_func("/socket-table/covers", test_covers);
     g_test_add_func("/socket-table/parse", test_parse);
+    g_test_add_func("/socket-table/parse-attributes", test_parse_attributes);
     g_test_add_func("/socket-table/parse-damaged", test_parse_damaged);
     g_test_add_func("/socket-table/unit-of-path", test_unit_of_path);
     g_test_add_func("/socket-table/unit", test_unit);

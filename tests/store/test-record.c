@@ -235,7 +235,7 @@ static void test_refused(void)
         g_auto(Record) record;
 
         record_init(&record);
-        g_test_message("%s", cases[i].members);
+        g_test_message("case %" G_GSIZE_FORMAT ": %s", i, cases[i].key);
         g_assert_false(parse_members(cases[i].members, &record, &error));
         g_assert_error(error, RECORD_ERROR, RECORD_ERROR_INVALID);
         g_assert_nonnull(strstr(error->message, cases[i].key));

@@ -210,7 +210,7 @@ class ActivationTest(nspawn.MachineTest):
 
     def test_sigterm_leaves_cleanly(self):
         self.machine.run("systemctl", "start", UNIT)
-        self.machine.run("systemctl", "kill", "-s", "TERM", UNIT)
+        self.machine.run("systemctl", "kill", "--kill-whom=main", "-s", "TERM", UNIT)
         self.machine.wait_unit(UNIT, "inactive", "failed")
         self.assertEqual(self.machine.show(UNIT, "ActiveState"), "inactive")
         self.assertEqual(self.machine.show(UNIT, "Result"), "success")
@@ -228,7 +228,7 @@ class ActivationTest(nspawn.MachineTest):
     def test_sigkill_is_mended(self):
         port, lease = self.call("Allocate", "sa{sv}", "dev", "1", "lifetime", "s", "persistent")[:2]
         pid = self.machine.show(UNIT, "MainPID")
-        self.machine.run("systemctl", "kill", "-s", "KILL", UNIT)
+        self.machine.run("systemctl", "kill", "--kill-whom=main", "-s", "KILL", UNIT)
         got = self.call("GetLease", "s", lease)[0]
         self.assertEqual(got["port"]["data"], port)
         self.assertNotEqual(self.machine.show(UNIT, "MainPID"), pid)

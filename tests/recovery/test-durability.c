@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* What the disk has to do with it: nothing is granted or released that was not recorded. */
+#include "fixture.h"
+
+#include "store/sys.h"
+
+static void wait_healthy(Fixture *f)
+{
+    disk_allow();
+    fixture_wait(f, manager_state(f->manager, NULL) == MANAGER_RUNNING);
+}
+
+/* ---- waiting for the disk ---- */
+
+static void test_persistent_waits(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_autoptr(Ask) ask = fixture_ask(f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PERSISTENT));
+
+    g_assert_cmpuint(ask->answers, ==, 0);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+    g_assert_false(manager_is_idle(f->manager));
+    ask_wait(ask);
+    g_assert_cmpint(ask->outcome, ==, OUTCOME_OK);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 1);
+}
+
+static void test_others_do_not_wait(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_autoptr(Ask) ask = fixture_ask(f, FIXTURE_REQUEST("dev"));
+
+    g_assert_cmpuint(ask->answers, ==, 1);
+}
+
+/* ---- refused by the disk ---- */
+
+static void test_grant_refused(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_autoptr(Ask) ask = NULL;
+    const char *reason = NULL;
+
+    disk_refuse_writes();
+    ask = fixture_ask(f, FIXTURE_REQUEST("dev"));
+    g_assert_cmpint(ask->outcome, ==, OUTCOME_STATE_UNAVAILABLE);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+    g_assert_cmpuint(fixture_told_with(f, "allocated"), ==, 0);
+    /* also for the second time, and the port is not used up */
+    {
+        g_autoptr(Ask) again = ask_wait(fixture_ask(f, FIXTURE_REQUEST("dev")));
+
+        g_assert_cmpint(again->outcome, ==, OUTCOME_STATE_UNAVAILABLE);
+    }
+    wait_healthy(f);
+    g_assert_cmpuint(fixture_grant(f, FIXTURE_REQUEST("dev"))->port, ==, 3000);
+    (void)manager_state(f->manager, &reason);
+    g_assert_cmpstr(reason, ==, "");
+    fixture_restart(f);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 1);
+}
+
+static void test_sync_refused(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_autoptr(Ask) ask = NULL;
+
+    disk_refuse_syncs();
+    ask = ask_wait(fixture_ask(f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PERSISTENT)));
+    g_assert_cmpint(ask->outcome, ==, OUTCOME_STATE_UNAVAILABLE);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+    g_assert_cmpint(manager_state(f->manager, NULL), ==, MANAGER_DEGRADED);
+    g_assert_cmpuint(fixture_told(f, "state degraded"), ==, 1);
+    wait_healthy(f);
+    g_assert_cmpuint(fixture_told(f, "state running"), >=, 1);
+    fixture_restart(f);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+}
+
+static void test_release_refused(void)
+{
+    static const Lifetime lifetimes[] = {LIFETIME_AUTO, LIFETIME_PERSISTENT};
+
+    for (guint i = 0; i < G_N_ELEMENTS(lifetimes); i++) {
+        g_autoptr(Fixture) f = fixture_started(NULL);
+        Lease *lease = fixture_grant(f, FIXTURE_REQUEST("dev", .lifetime = lifetimes[i]));
+
+        disk_refuse_writes();
+        g_assert_false(fixture_release(f, lease));
+        g_assert_true(lease->in_registry && !lease->ending);
+        g_assert_cmpuint(fixture_told_with(f, "released"), ==, 0);
+        wait_healthy(f);
+        g_assert_true(fixture_release(f, lease));
+        fixture_restart(f);
+        g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+    }
+}
+
+static void test_renewal_refused(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Lease *lease = fixture_grant(f, FIXTURE_REQUEST("dev", .ttl_msec = 60000));
+    gint64 before_usec = lease->expires_usec, expires_usec = -1;
+    g_autoptr(GError) error = NULL;
+
+    disk_refuse_writes();
+    g_assert_cmpint(manager_renew(f->manager, lease, &expires_usec, &error), ==,
+                    OUTCOME_STATE_UNAVAILABLE);
+    g_assert_error(error, OUTCOME_ERROR, OUTCOME_STATE_UNAVAILABLE);
+    g_assert_cmpint(expires_usec, ==, -1);
+    g_assert_cmpint(lease->expires_usec, ==, before_usec);
+    disk_allow();
+}
+
+/* ---- ends that nobody asked for, while the disk is away ---- */
+
+static void test_expiry_comes_later(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Lease *lease = fixture_grant(f, FIXTURE_REQUEST("dev", .ttl_msec = 30));
+
+    disk_refuse_writes();
+    fixture_run(f, 80);
+    g_assert_true(fixture_lease(f, 3000) == lease);
+    disk_allow();
+    fixture_wait(f, fixture_told(f, "released 3000 expired stale") == 1);
+    g_assert_null(fixture_lease(f, 3000));
+}
+
+static void test_client_gone_comes_later(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_CLIENT, .client = "c"));
+    disk_refuse_writes();
+    manager_client_gone(f->manager, "c");
+    g_assert_nonnull(fixture_lease(f, 3000));
+    disk_allow();
+    fixture_wait(f, fixture_told(f, "released 3000 client-gone stale") == 1);
+}
+
+/* Its service came back while the disk was away: it is used, so it does not end. */
+static void test_silence_is_judged_anew(void)
+{
+    g_autoptr(Fixture) f =
+        fixture_started("{\"recovery\": {\"health_monitoring\": {\"startup_grace_ms\": 0}}}");
+    Server server;
+
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev"));
+    disk_refuse_writes();
+    fixture_wait(f, g_hash_table_size(f->manager->unrecorded) == 1);
+    server_start(&server, 3000, FALSE);
+    wait_healthy(f);
+    fixture_sweeps(f, 5);
+    g_assert_nonnull(fixture_lease(f, 3000));
+    g_assert_cmpint(fixture_lease(f, 3000)->health, ==, HEALTH_ACTIVE);
+    g_assert_cmpuint(fixture_told_with(f, "released"), ==, 0);
+    server_end(&server);
+}
+
+static void test_dead_process_comes_later(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Server server;
+
+    server_start(&server, 0, FALSE);
+    (void)fixture_grant(
+        f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PROCESS, .process = server.identity));
+    disk_refuse_writes();
+    server_kill(&server);
+    fixture_wait(f, g_hash_table_size(f->manager->unrecorded) == 1);
+    wait_healthy(f);
+    fixture_wait(f, fixture_told(f, "released 3000 process-exited stale") == 1);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+    server_end(&server);
+}
+
+/* ---- while a release is on its way ---- */
+
+static void released(const GError *error, void *data)
+{
+    *(int *)data = error ? 2 : 1;
+}
+
+static void test_ending_stays_ended(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Lease *lease = fixture_grant(
+        f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PERSISTENT, .ttl_msec = 60000));
+    g_autoptr(GPtrArray) one = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
+    gint64 expires_usec = -1;
+    int done = 0;
+
+    g_ptr_array_add(one, lease);
+    manager_release(f->manager, one, REASON_RELEASED, released, &done);
+    g_assert_cmpint(done, ==, 0);
+    /* nothing may be written for it after the record of its end */
+    g_assert_cmpint(manager_renew(f->manager, lease, &expires_usec, &error), ==,
+                    OUTCOME_UNKNOWN_LEASE);
+    g_assert_false(manager_record(f->manager, lease, NULL));
+    manager_end(f->manager, lease, REASON_EXPIRED);
+    fixture_wait(f, done == 1);
+    g_assert_cmpuint(fixture_told_with(f, "released"), ==, 1);
+    fixture_restart(f);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+}
+
+static void test_leave_while_releasing(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Lease *lease = fixture_grant(f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PERSISTENT));
+    g_autoptr(GPtrArray) one = g_ptr_array_new();
+    int done = 0;
+
+    g_ptr_array_add(one, lease);
+    manager_release(f->manager, one, REASON_RELEASED, released, &done);
+    fixture_restart(f);
+    g_assert_cmpint(done, ==, 1);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+}
+
+/* ---- ttl ---- */
+
+static void test_expiry(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    gint64 start_usec = g_get_monotonic_time();
+    gint64 took_usec;
+
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev", .ttl_msec = 50));
+    fixture_wait(f, fixture_told(f, "released 3000 expired stale") == 1);
+    took_usec = g_get_monotonic_time() - start_usec;
+    g_assert_cmpint(took_usec, >=, 49 * G_TIME_SPAN_MILLISECOND);
+}
+
+static void test_renew(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Lease *lease = fixture_grant(f, FIXTURE_REQUEST("dev", .ttl_msec = 200));
+    g_autoptr(GError) error = NULL;
+    gint64 expires_usec = 0;
+
+    for (guint i = 0; i < 5; i++) {
+        fixture_run(f, 60);
+        g_assert_cmpint(manager_renew(f->manager, lease, &expires_usec, &error), ==, OUTCOME_OK);
+        g_assert_no_error(error);
+        g_assert_cmpint(expires_usec, ==, lease->expires_usec);
+    }
+    g_assert_true(lease->in_registry);
+    fixture_wait(f, fixture_told(f, "released 3000 expired stale") == 1);
+}
+
+static void test_renew_without_ttl(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Lease *lease = fixture_grant(f, FIXTURE_REQUEST("dev"));
+    g_autoptr(GError) error = NULL;
+    gint64 expires_usec = 0;
+
+    g_assert_cmpint(manager_renew(f->manager, lease, &expires_usec, &error), ==,
+                    OUTCOME_INVALID_ARGUMENT);
+}
+
+static void test_expires_while_away(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev", .ttl_msec = 50));
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev", .ttl_msec = 60000));
+    fixture_stop(f);
+    fixture_run(f, 60);
+    fixture_start(f);
+    g_assert_cmpuint(fixture_told(f, "released 3000 expired stale"), ==, 1);
+    g_assert_nonnull(fixture_lease(f, 3001));
+    /* and the one that is left still ends by itself */
+    g_assert_cmpuint(g_hash_table_size(f->manager->expiries), ==, 1);
+}
+
+int main(int argc, char *argv[])
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/disk/persistent-waits", test_persistent_waits);
+    g_test_add_func("/disk/others-do-not-wait", test_others_do_not_wait);
+    g_test_add_func("/disk/grant-refused", test_grant_refused);
+    g_test_add_func("/disk/sync-refused", test_sync_refused);
+    g_test_add_func("/disk/release-refused", test_release_refused);
+    g_test_add_func("/disk/renewal-refused", test_renewal_refused);
+    g_test_add_func("/disk/expiry-comes-later", test_expiry_comes_later);
+    g_test_add_func("/disk/client-gone-comes-later", test_client_gone_comes_later);
+    g_test_add_func("/disk/silence-is-judged-anew", test_silence_is_judged_anew);
+    g_test_add_func("/disk/dead-process-comes-later", test_dead_process_comes_later);
+    g_test_add_func("/disk/ending-stays-ended", test_ending_stays_ended);
+    g_test_add_func("/disk/leave-while-releasing", test_leave_while_releasing);
+    g_test_add_func("/ttl/expiry", test_expiry);
+    g_test_add_func("/ttl/renew", test_renew);
+    g_test_add_func("/ttl/renew-without", test_renew_without_ttl);
+    g_test_add_func("/ttl/while-away", test_expires_while_away);
+    return fixture_main();
+}
