@@ -197,14 +197,19 @@ static void refuse(ManagerJob *job)
 
 /*
  * For a caller that wants the socket the bind is the probe. No SO_REUSEADDR, so that nobody can
- * bind beside it before it listens; a port with connections in TIME_WAIT is passed over for that
- * reason.
+ * bind beside it before it listens. A port with connections in TIME_WAIT cannot be had like that
+ * and is passed over, except by who comes back for this very port: a service that restarts would
+ * wait for a minute else, and has only those to fear that take the port by number just then.
  */
 static int bind_for_caller(ManagerJob *job, guint16 port, Protocol protocol)
 {
+    const LeaseRequest *request = &job->request;
     int type = protocol == PROTOCOL_UDP ? SOCK_DGRAM : SOCK_STREAM;
-    int fd = bind_socket(port, type, job->request.address, FALSE);
+    int fd = bind_socket(port, type, request->address, FALSE);
 
+    if (fd == -EADDRINUSE && type == SOCK_STREAM && (request->strict || request->instance) &&
+        bind_probe(port, PROTOCOL_TCP, request->address, NULL) == PROBE_FREE)
+        fd = bind_socket(port, type, request->address, TRUE);
     if (fd < 0)
         return fd;
     g_array_append_val(job->held, fd);

@@ -66,7 +66,7 @@ def churn(first, last, seed, log, kinds, held_max):
     taken = 0
     print("ready", flush=True)
     while True:
-        for _ in range(64):
+        for _ in range(8):
             if len(held) >= held_max or (held and dice.random() < 0.5):
                 port, taken_socket, since = held.pop(dice.randrange(len(held)))
                 notes.extend((port, since, time.monotonic_ns()))
@@ -80,7 +80,7 @@ def churn(first, last, seed, log, kinds, held_max):
             held.append((port, taken_socket, time.monotonic_ns()))
             taken += 1
         # a breath now and then, or eight of these would leave nobody else a processor
-        if select.select([sys.stdin], [], [], 0.001)[0]:
+        if select.select([sys.stdin], [], [], 0.002)[0]:
             break
     for port, taken_socket, since in held:
         notes.extend((port, since, time.monotonic_ns()))
