@@ -198,6 +198,26 @@ static void enqueue(ManagerJob *job)
     job->queued = TRUE;
 }
 
+/* Only now its port is known, and a check may ask no other. */
+static gboolean check_health_url(const ManagerJob *job, GError **error)
+{
+    const LeaseRequest *request = &job->request;
+    gboolean any_local_port = job->manager->config->health_any_local_port || request->privileged;
+    g_autoptr(GError) cause = NULL;
+
+    for (guint i = 0; request->health_url && i < job->leases->len; i++) {
+        const Lease *lease = job->leases->pdata[i];
+
+        if (health_url_check(request->health_url, lease->port, any_local_port, &cause))
+            continue;
+        g_set_error(error, OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
+                    "Option 'health_url': for port %u: %s ('{port}' stands for the port)",
+                    lease->port, cause->message);
+        return FALSE;
+    }
+    return TRUE;
+}
+
 void job_candidate_found(ManagerJob *job)
 {
     Manager *manager = job->manager;
@@ -209,6 +229,10 @@ void job_candidate_found(ManagerJob *job)
     job->leases = reservation_build(job->reservation, g_get_real_time());
     for (guint i = 0; job->hold_refused && i < job->leases->len; i++)
         ((Lease *)job->leases->pdata[i])->hold = HOLD_NONE;
+    if (!check_health_url(job, &error)) {
+        job_refuse(job, g_steal_pointer(&error));
+        return;
+    }
     ops = g_new0(StoreOp, job->leases->len + 1);
     if (reservation_new_chunk(job->reservation, &chunk))
         ops[n++] = (StoreOp){.kind = STORE_PUT_CHUNK, .chunk = &chunk};

@@ -28,6 +28,7 @@
 #define MESSAGE_SERVICE_RESTARTED "b6e80fd07990cb10d158a0c2bc5ea92a"
 #define MESSAGE_RESTART_FAILED "777f84ad2e383f29643bb8d2235cbe6b"
 #define MESSAGE_MASS_FAILURE "dc26cd7cc3f3df95165f4a85b1d53f84"
+#define MESSAGE_HTTP_UNKNOWN "b52a7b66c6f045818f61fe567a015cf8"
 #define MESSAGE_SWEEP_FAILED "1312c168edbf27fe3162f489c66e5b2c"
 #define MESSAGE_WATCH_FAILED "076c9f846dc12f15ff70459e95fd78f3"
 #define MESSAGE_RECOVERY_FINDING "2f68a36c6e2f2b5ee4d335abee3feb5e"
@@ -50,6 +51,8 @@ void event_handover(const Lease *lease);
 void event_restarted(const Lease *lease, const char *unit, guint restarts);
 void event_restart_failed(const Lease *lease, const char *unit, const GError *error);
 void event_mass_failure(guint watched, guint silent, gboolean doubted);
+/** event_http_unknown: a health check could not be made, for a reason of ours. */
+void event_http_unknown(const Lease *lease, const char *why);
 void event_sweep_failed(const GError *error);
 void event_watch_failed(const GError *error);
 

@@ -76,6 +76,19 @@ void event_mass_failure(guint watched, guint silent, gboolean doubted)
                       : "and stayed silent; their leases end by the usual rules");
 }
 
+void event_http_unknown(const Lease *lease, const char *why)
+{
+    EventFields fields = {.n = 0};
+
+    if (!event_rate_allows())
+        return;
+    event_add_lease(&fields, lease);
+    log_write(LOG_INFO, MESSAGE_HTTP_UNKNOWN, fields.field, fields.n,
+              "port %u/%s of service type %s could not be asked by HTTP, which says nothing about "
+              "it: %s",
+              lease->port, protocol_to_string(lease->protocol), lease->service_type, why);
+}
+
 void event_sweep_failed(const GError *error)
 {
     log_write(

@@ -36,8 +36,10 @@ typedef struct HealthNote {
     guint restarts;
     gint64 restarted_usec;     /* CLOCK_MONOTONIC */
     gint64 restart_again_usec; /* CLOCK_MONOTONIC */
-    Fact http_healthy;
-    struct HttpCheck *http; /* under way, NULL = none */
+    Fact http_healthy;         /* the verdict that no sweep has counted yet, UNKNOWN = none */
+    const char *http_why;      /* interned; of FACT_NO */
+    Deadline *http_delay;      /* a check is due; NULL = none */
+    struct HttpCheck *http;    /* under way, NULL = none */
 } HealthNote;
 
 /** health_note: the note of @lease, made where there is none. */

@@ -59,6 +59,12 @@ HealthVerdict health_judge(const Lease *lease, const HealthSight *sight,
             verdict.seen = TRUE;
             return verdict;
         }
+        /* That it listens again does not say that it is well again: its next answer does. */
+        if (lease->health_url && lease->health == HEALTH_FAILING &&
+            sight->http_healthy == FACT_UNKNOWN) {
+            verdict.seen = TRUE;
+            return verdict;
+        }
         return (HealthVerdict){.health = HEALTH_ACTIVE, .seen = TRUE};
     }
     if (!ends_when_unused(lease)) {

@@ -18,7 +18,7 @@
 /** HealthSight: what one sweep saw. */
 typedef struct HealthSight {
     Fact served;       /* see observe_served() */
-    Fact http_healthy; /* verdict of the last HTTP check, UNKNOWN = none */
+    Fact http_healthy; /* verdict of an HTTP check since the last sweep, UNKNOWN = none */
     gboolean is_young; /* it may be on its way: see health_is_young() */
 } HealthSight;
 

@@ -69,9 +69,9 @@ typedef struct ManagerOptions {
     ConfigurationLoader load; /* for manager_reload() */
     void *load_data;
     const char *state_dir;
-    guint compact_bytes; /* see StoreOptions, 0 = the default */
+    guint compact_bytes;   /* see StoreOptions, 0 = the default */
     GArray *held;          /* of HeldSocket (nullable): taken over one by one at the start */
-    GMainContext *context; /* NULL: the default one */
+    GMainContext *context; /* NULL: the default one; must be the thread's default while it runs */
     void (*became_idle)(void *data); /* nullable: the last lease has ended */
     void *became_idle_data;
 } ManagerOptions;

@@ -138,7 +138,7 @@ static gboolean is_dying(const HealthNote *note)
 static void judge(Sweep *sweep, Lease *lease, Fact served)
 {
     HealthMonitor *monitor = sweep->monitor;
-    const HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
+    HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
     HealthSight sight = {.served = served,
                          .http_healthy = note ? note->http_healthy : FACT_UNKNOWN,
                          .is_young = health_is_young(monitor, lease)};
@@ -150,6 +150,11 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
         return;
     if (verdict.stale && served == FACT_NO && !is_unused_now(lease))
         return;
+    if (note) {
+        if (sight.http_healthy == FACT_NO && verdict.reason == REASON_UNHEALTHY)
+            verdict.why = note->http_why;
+        note->http_healthy = FACT_UNKNOWN; /* each answer counts once */
+    }
     if (verdict.why)
         metrics_count(METRIC_HEALTH_CHECKS_FAILED);
     else if (verdict.health == HEALTH_ACTIVE)

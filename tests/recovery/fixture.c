@@ -123,6 +123,7 @@ Fixture *fixture_new(const char *config_text)
     fixture->dir = g_dir_make_tmp("styxy-recovery-XXXXXX", &error);
     g_assert_no_error(error);
     fixture->context = g_main_context_new();
+    g_main_context_push_thread_default(fixture->context);
     fixture->told = g_ptr_array_new_with_free_func(g_free);
     fixture->held = g_array_new(FALSE, FALSE, sizeof(HeldSocket));
     g_array_set_clear_func(fixture->held, close_held);
@@ -165,6 +166,7 @@ Fixture *fixture_free(Fixture *fixture)
     g_array_unref(fixture->held);
     remove_folder(fixture->dir);
     g_ptr_array_unref(fixture->told);
+    g_main_context_pop_thread_default(fixture->context);
     g_main_context_unref(fixture->context);
     g_free(fixture->config_text);
     g_free(fixture->dir);

@@ -49,11 +49,7 @@ static void test_all_held(void)
     g_assert_cmpint(ask->outcome, ==, OUTCOME_NO_PORT_AVAILABLE);
     g_assert_cmpuint(ask->conflicts->len, ==, 9);
     g_assert_cmpuint(ask->attempts, ==, 4 * 9); /* one round and three more */
-    for (guint i = 0; i < 9; i++) {
-        g_autofree char *port = g_strdup_printf("%u", 8001 + i);
-
-        g_assert_nonnull(strstr(ask->message, port));
-    }
+    g_assert_nonnull(strstr(ask->message, "8001 (uid 0"));
     for (guint i = 0; i < 9; i++)
         (void)fd_close(fds[i]);
 }

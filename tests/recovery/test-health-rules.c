@@ -23,6 +23,7 @@ typedef struct Row {
         guint32 ttl_msec;
         pid_t pid;
         char *client;
+        char *health_url;
     } lease;
     HealthSight sight; /* served, healthy by HTTP, young */
     HealthVerdict expected;
@@ -83,6 +84,18 @@ static const Row rows[] = {
      {Y, N},
      {FAILING, 3, TRUE, TRUE, REASON_UNHEALTHY}},
     {"answers badly while it starts", {RESERVED}, {Y, N, TRUE}, {ACTIVE, 0, TRUE}},
+    {"failed, listens, no answer yet",
+     {FAILING, 2, TRUE, LIFETIME_AUTO, 0, 0, NULL, (char *)"u"},
+     {Y},
+     {FAILING, 2, TRUE}},
+    {"failed, answers well again",
+     {FAILING, 2, TRUE, LIFETIME_AUTO, 0, 0, NULL, (char *)"u"},
+     {Y, Y},
+     {ACTIVE, 0, TRUE}},
+    {"listens, no answer yet",
+     {RESERVED, 0, FALSE, LIFETIME_AUTO, 0, 0, NULL, (char *)"u"},
+     {Y},
+     {ACTIVE, 0, TRUE}},
     {"not listening counts before its last answer",
      {ACTIVE, 0, TRUE},
      {N, Y},
@@ -103,6 +116,7 @@ static void test_steps(void)
             .ttl_msec = row->lease.ttl_msec,
             .process.pid = row->lease.pid,
             .client = row->lease.client,
+            .health_url = row->lease.health_url,
         };
         HealthVerdict got = health_judge(&lease, &row->sight, &settings);
 
