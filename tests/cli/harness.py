@@ -194,6 +194,15 @@ class World:
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, preexec_fn=die_with_parent, **more)
 
+    @staticmethod
+    def end(process):
+        """For cleanups: whatever state it is in. What it started may still have the pipes."""
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
     def monitor(self):
         """Follows the signals: a process and the lines of its JSON. It listens when this returns."""
         process = self.start("monitor", "--json=short")

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """styxyctl against a real daemon on a private bus, and on the daemon's own socket."""
 
+import contextlib
 import json
 import os
 import pwd
@@ -19,6 +20,12 @@ from harness import DEADLINE, Lines, Occupant, Terminal, World
 
 LEASE = re.compile(r"^[0-9a-f]{32}$")
 OK, FAILED, USAGE, NOT_FOUND, NOT_AUTHORIZED, UNREACHABLE = range(6)
+
+
+def kill_if_there(pidfd):
+    """Ends a process that a test may have left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 class Case(unittest.TestCase):
@@ -83,7 +90,7 @@ class Grants(Case):
         """While the daemon waits for a port to become free, we say so; and it may become free."""
         with Occupant(3005):
             process = self.world.start("allocate", "dev", "--port=3005", "--strict", "--retries=8")
-            self.addCleanup(process.communicate)
+            self.addCleanup(self.world.end, process)
             self.addCleanup(process.kill)
             Lines(process.stderr).until("port 3005 is in use by user")
             self.assertIsNone(process.poll())
@@ -359,8 +366,7 @@ class Run(Case):
     def setUp(self):
         super().setUp()
         self.monitor, self.events = self.world.monitor()
-        self.addCleanup(self.monitor.communicate)
-        self.addCleanup(self.monitor.kill)
+        self.addCleanup(self.world.end, self.monitor)
 
     def event(self, name):
         """The next signal of this name."""
@@ -368,8 +374,7 @@ class Run(Case):
 
     def start(self, *words, **more):
         process = self.world.start("run", *words, **more)
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
+        self.addCleanup(self.world.end, process)
         return process, Lines(process.stdout)
 
     def test_surroundings_and_status(self):
@@ -428,12 +433,14 @@ class Run(Case):
 
     def test_killed(self):
         """SIGKILL of styxyctl: the command is told, and the port goes back."""
-        script = ("import signal, sys\n"
+        script = ("import os, signal, sys\n"
                   "signal.signal(15, lambda n, f: print('told', flush=True) or sys.exit())\n"
-                  "print('up', flush=True)\n"
+                  "print(os.getpid(), flush=True)\n"
                   "while True: signal.pause()\n")
         process, lines = self.start("dev", "--", sys.executable, "-c", script)
-        self.assertEqual(lines.next(), "up")
+        command = os.pidfd_open(int(lines.next()))
+        self.addCleanup(os.close, command)
+        self.addCleanup(kill_if_there, command)
         lease = self.world.json("show", "3000")["lease"]
         process.kill()
         self.assertEqual(lines.next(), "told")
@@ -500,8 +507,7 @@ class Run(Case):
             env=self.world.environment, stdin=read_end, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, preexec_fn=harness.die_with_parent)
         os.close(read_end)
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
+        self.addCleanup(self.world.end, process)
         self.assertEqual(Lines(process.stdout).next(), "up")
         errors = Lines(process.stderr)
         self.world.stop_daemon(number)
@@ -545,8 +551,7 @@ class RealServers(Case):
         if shutil.which(program) is None:
             self.skipTest(f"{program} is not installed")
         process = self.world.start("run", *words, cwd=self.world.folder)
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
+        self.addCleanup(self.world.end, process)
         output = Lines(getattr(process, stream))
         output.until(up)
         port = self.world.json("list")[0]["port"]
@@ -592,8 +597,7 @@ class Monitor(Case):
 
     def check_events(self):
         process, lines = self.world.monitor()
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
+        self.addCleanup(self.world.end, process)
         lease = self.world.json("allocate", "dev")["lease"]
         self.world.ok("release", "3000")
         event = json.loads(lines.next())
@@ -617,8 +621,7 @@ class Monitor(Case):
 
     def test_text(self):
         process = self.world.start("monitor")
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
+        self.addCleanup(self.world.end, process)
         Lines(process.stderr).until("waiting")
         lease = self.world.json("allocate", "dev")["lease"]
         line = Lines(process.stdout).next()
@@ -630,15 +633,14 @@ class Monitor(Case):
         self.world.address = self.world.direct_address
         self.addCleanup(setattr, self.world, "address", self.world.bus_address)
         process, _ = self.world.monitor()
-        self.addCleanup(process.communicate)
+        self.addCleanup(self.world.end, process)
         self.world.stop_daemon()
         self.addCleanup(self.world.start_daemon)
         self.assertEqual(process.wait(DEADLINE), UNREACHABLE)
 
     def test_daemon_comes_and_goes(self):
         process = self.world.start("monitor")
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
+        self.addCleanup(self.world.end, process)
         errors = Lines(process.stderr)
         errors.until("waiting")
         self.world.stop_daemon()
