@@ -15,7 +15,7 @@ die() {
 # Packages of Debian 12 for building, and what a program at run time needs beside them.
 packages_build=(
     gcc libc6-dev meson ninja-build pkg-config gettext python3
-    libglib2.0-dev libjson-glib-dev libsystemd-dev systemd
+    libglib2.0-dev libjson-glib-dev libsoup-3.0-dev libsystemd-dev systemd
 )
 packages_demo=(dbus-daemon curl procps)
 packages_rings=(

@@ -27,5 +27,6 @@ static inline void fd_cleanup(int *fd)
     (void)fd_close(*fd);
 }
 
-/** AUTO_FD: a descriptor that is closed when the variable leaves its scope; initialise it to -1. */
-#define AUTO_FD __attribute__((cleanup(fd_cleanup))) int
+/** AUTO_FD: a descriptor that is closed when the variable leaves its scope; initialise it to -1.
+ * Holding it may be all its use, which clang takes for none. */
+#define AUTO_FD __attribute__((cleanup(fd_cleanup), unused)) int
