@@ -173,13 +173,16 @@ static void test_signals_by_subscription(void)
 static int release_foreign(Fixture *fixture, const void *data)
 {
     g_autoptr(sd_bus) bus = fixture_connect(fixture->direct_address);
-    g_autofree char *by_id = call_refused(bus, "NotOwner", "Release", "s", data);
-    g_autofree char *by_port = call_refused(bus, "NotOwner", "ReleasePort", "qs", 20000, "tcp");
-    g_autofree char *reload = call_refused(bus, "NotAuthorized", "Reload", NULL);
-    g_autofree char *recover = call_refused(bus, "NotAuthorized", "Recover", "a{sv}", 0);
-    g_autofree char *low =
+    G_GNUC_UNUSED g_autofree char *by_id = call_refused(bus, "NotOwner", "Release", "s", data);
+    G_GNUC_UNUSED g_autofree char *by_port =
+        call_refused(bus, "NotOwner", "ReleasePort", "qs", 20000, "tcp");
+    G_GNUC_UNUSED g_autofree char *reload = call_refused(bus, "NotAuthorized", "Reload", NULL);
+    G_GNUC_UNUSED g_autofree char *recover =
+        call_refused(bus, "NotAuthorized", "Recover", "a{sv}", 0);
+    G_GNUC_UNUSED g_autofree char *low =
         call_refused(bus, "NotAuthorized", "Allocate", "sa{sv}", "dev", 1, "port", "q", 80);
-    g_autofree char *low_type = call_refused(bus, "NotAuthorized", "Allocate", "sa{sv}", "low", 0);
+    G_GNUC_UNUSED g_autofree char *low_type =
+        call_refused(bus, "NotAuthorized", "Allocate", "sa{sv}", "low", 0);
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
     g_autoptr(sd_bus_message) none = call_ok(bus, "ReleaseInstance", "s", "web");
     guint32 count = 7;
@@ -331,7 +334,7 @@ static void test_slow_reader(void)
     g_autoptr(Fixture) fixture = fixture_new(FIXTURE_DIRECT, NULL);
     g_autoptr(sd_bus) slow = fixture_connect(fixture->direct_address);
     g_autoptr(sd_bus) worker = fixture_connect(fixture->direct_address);
-    g_autoptr(sd_bus_message) on = call_ok(slow, "Subscribe", NULL);
+    G_GNUC_UNUSED g_autoptr(sd_bus_message) on = call_ok(slow, "Subscribe", NULL);
     guint rounds = 0;
 
     /* 1,024 messages may wait beyond what the socket takes. */
