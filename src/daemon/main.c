@@ -271,6 +271,7 @@ int main(int argc, char **argv)
     (void)g_unix_signal_add(SIGINT, on_terminate, &daemon);
     (void)g_unix_signal_add(SIGHUP, on_hangup, &daemon);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is a full disk: EFBIG */
     status = run(&daemon);
     clear(&daemon);
     return status;

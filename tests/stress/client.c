@@ -245,7 +245,7 @@ static void take_stock(Client *client, const GArray *leases)
 /* Returns: FALSE when it is all over. */
 static gboolean wait_at_gate(Load *load)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
 
     load->waiting++;
     if (load->waiting == load->n)
@@ -326,7 +326,7 @@ Load *load_free(Load *load)
 
 void load_open_gate(Load *load)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
 
     load->open = TRUE;
     load->waiting = 0;
@@ -335,7 +335,7 @@ void load_open_gate(Load *load)
 
 void load_await_waiting(Load *load)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
     gint64 deadline_usec = g_get_monotonic_time() + WAIT_USEC;
 
     while (load->waiting < load->n)
