@@ -139,6 +139,10 @@ class EventsTest(nspawn.MachineTest):
         for name, uid in (("owner", OWNER), ("other", OTHER)):
             cls.machine.run("useradd", "-m", "-u", str(uid), "-U", name)
         cls.machine.write("/etc/styxy/core-ports.d/50-test.json", json.dumps(CONFIGURATION))
+        # what is asked of polkit is refused at once, whatever agents and sessions there are
+        cls.machine.write("/etc/polkit-1/rules.d/10-test.rules",
+                          "polkit.addRule(function () { return polkit.Result.NO; });\n")  # fmt: skip
+        cls.machine.run("systemctl", "restart", "polkit.service")
         cls.machine.run("journalctl", "--update-catalog")
 
     def setUp(self):
