@@ -127,7 +127,7 @@ ExitStatus verb_show(const Arguments *args, GError **error)
 
 static void print_health(GVariant *leases)
 {
-    enum { PORT, PROTO, TYPE, HEALTH, FAILURES, SEEN, REASON, USER, UNIT, CHECK, N_COLUMNS };
+    enum { PORT, PROTO, TYPE, HEALTH, FAILURES, SEEN, CHECKED, REASON, USER, UNIT, URL, N_COLUMNS };
     const Column columns[N_COLUMNS] = {
         [PORT] = {_("PORT"), COLUMN_RIGHT},
         [PROTO] = {_("PROTO"), COLUMN_NONE},
@@ -135,10 +135,11 @@ static void print_health(GVariant *leases)
         [HEALTH] = {_("HEALTH"), COLUMN_NONE},
         [FAILURES] = {_("FAILURES"), COLUMN_RIGHT},
         [SEEN] = {_("LAST SEEN"), COLUMN_RIGHT},
+        [CHECKED] = {_("LAST CHECK"), COLUMN_RIGHT},
         [REASON] = {_("REASON"), COLUMN_FLEXIBLE | COLUMN_OPTIONAL},
         [USER] = {_("USER"), COLUMN_FLEXIBLE},
         [UNIT] = {_("UNIT"), COLUMN_FLEXIBLE | COLUMN_OPTIONAL},
-        [CHECK] = {_("CHECK"), COLUMN_FLEXIBLE | COLUMN_OPTIONAL},
+        [URL] = {_("URL"), COLUMN_FLEXIBLE | COLUMN_OPTIONAL},
     };
     g_autoptr(Table) table = table_new(columns, N_COLUMNS);
 
@@ -153,10 +154,11 @@ static void print_health(GVariant *leases)
         set_health(table, HEALTH, lease);
         table_set_format(table, FAILURES, "%u", (guint)dict_number(lease, "failures"));
         set_ago(table, SEEN, dict_number(lease, "last_seen_usec"));
+        set_ago(table, CHECKED, dict_number(lease, "last_check_usec"));
         table_set(table, REASON, dict_string(lease, "health_reason"), NULL);
         table_set(table, USER, user, NULL);
         table_set(table, UNIT, dict_string(lease, "unit"), NULL);
-        table_set(table, CHECK, dict_string(lease, "health_url"), NULL);
+        table_set(table, URL, dict_string(lease, "health_url"), NULL);
     }
     output_table(table);
 }

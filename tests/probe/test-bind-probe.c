@@ -7,6 +7,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stddef.h>
 #include <string.h>
@@ -152,6 +153,24 @@ static void wait_for_end(int fd)
     g_assert_cmpint(read(fd, &byte, 1), <=, 0);
 }
 
+/*
+ * Until the other side has acknowledged the end of what was sent, which it may put off for 40 ms:
+ * only then does the kernel keep the rest of the connection without its socket. Nothing tells of
+ * it, so it is asked again and again, for 5 s at most.
+ */
+static void wait_for_fin_wait2(int fd)
+{
+    struct tcp_info info = {0};
+
+    for (guint i = 0; i < 5000 && info.tcpi_state != TCP_FIN_WAIT2; i++) {
+        socklen_t length = sizeof info;
+
+        (void)poll(NULL, 0, 1);
+        g_assert_no_errno(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length));
+    }
+    g_assert_cmpint(info.tcpi_state, ==, TCP_FIN_WAIT2);
+}
+
 static void assert_probe(guint16 port, Protocol protocol, const char *address, ProbeResult expected)
 {
     int code = -1;
@@ -279,6 +298,7 @@ static void test_orphan(void)
 
     g_assert_no_errno(shutdown(served, SHUT_WR));
     wait_for_end(client);
+    wait_for_fin_wait2(served);
     assert_probe(port, PROTOCOL_TCP, NULL, PROBE_BUSY); /* half closed, and held */
     served = fd_close(served);
     assert_probe(port, PROTOCOL_TCP, NULL, PROBE_FREE);

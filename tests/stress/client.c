@@ -247,7 +247,7 @@ static void take_stock(Client *client, const GArray *leases)
 static gboolean wait_at_gate(Client *client)
 {
     Load *load = client->load;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
 
     load->waiting++;
     g_cond_broadcast(&load->changed);
@@ -327,7 +327,7 @@ Load *load_free(Load *load)
 
 void load_open_gate(Load *load)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
 
     load->round++;
     load->waiting = 0;
@@ -336,7 +336,7 @@ void load_open_gate(Load *load)
 
 void load_await_waiting(Load *load)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
     gint64 deadline_usec = g_get_monotonic_time() + WAIT_USEC;
 
     while (load->waiting < load->n)

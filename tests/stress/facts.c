@@ -84,7 +84,7 @@ static char *enter(Facts *facts, const Grant *grant)
 
 char *facts_granted(Facts *facts, const Grant *grant)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
 
     facts->counts.granted++;
     return enter(facts, grant);
@@ -92,7 +92,7 @@ char *facts_granted(Facts *facts, const Grant *grant)
 
 char *facts_handed_back(Facts *facts, const Grant *grant)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     const Known *known = g_hash_table_lookup(facts->known, grant->lease);
 
     if (!known || known->state != FACT_HELD || known->port != grant->port ||
@@ -104,7 +104,7 @@ char *facts_handed_back(Facts *facts, const Grant *grant)
 
 void facts_maybe_granted(Facts *facts, const char *label, guint count)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
 
     facts->counts.unanswered++;
     g_hash_table_replace(facts->pending, g_strdup(label), GUINT_TO_POINTER(count));
@@ -112,7 +112,7 @@ void facts_maybe_granted(Facts *facts, const char *label, guint count)
 
 void facts_releasing(Facts *facts, const char *lease)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     Known *known = g_hash_table_lookup(facts->known, lease);
 
     g_assert_nonnull(known);
@@ -123,7 +123,7 @@ void facts_releasing(Facts *facts, const char *lease)
 
 void facts_released(Facts *facts, const char *lease)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     Known *known = g_hash_table_lookup(facts->known, lease);
 
     facts->counts.released++;
@@ -207,7 +207,7 @@ static gboolean copy_entry(void *key, void *value, void *data)
 
 char *facts_compare(Facts *facts, const GArray *grants)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     g_autoptr(GHashTable) asked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autofree guint8 *taken = g_malloc0(65536);
 
@@ -285,7 +285,7 @@ static void collect_snapshot(const char *text, GHashTable *there)
 char *facts_check_files(Facts *facts, const char *state)
 {
     static const char *const journals[] = {"state.journal.old", "state.journal"};
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     g_autoptr(GHashTable) there = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autofree char *path = g_build_filename(state, "state.json", NULL);
     g_autofree char *snapshot = NULL;
@@ -321,7 +321,7 @@ char *facts_check_files(Facts *facts, const char *state)
 
 FactsCounts facts_counts(Facts *facts)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
 
     return facts->counts;
 }
