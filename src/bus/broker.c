@@ -226,7 +226,8 @@ static gboolean connect_now(Broker *broker, GError **error)
         return TRUE;
     }
     *connection = (Connection){.context = broker->context, .bus = bus};
-    connection->link = bus_link_new(broker->context->source, bus, TRUE, &limits, on_closed, broker);
+    connection->link =
+        bus_link_new(broker->context->source, bus, TRUE, &limits, NULL, on_closed, broker);
     broker->callers = callers_new(connection);
     r = set_up(broker);
     if (r < 0)

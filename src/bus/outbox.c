@@ -186,7 +186,7 @@ static void deliver(Outbox *outbox, const Notice *notice)
 
 static void send_properties(Outbox *outbox, Connection *connection)
 {
-    const char *names[5] = {NULL};
+    const char *names[6] = {NULL};
     guint n = 0;
 
     if (outbox->state_changed) {
@@ -195,6 +195,7 @@ static void send_properties(Outbox *outbox, Connection *connection)
     }
     if (outbox->configuration_changed) {
         names[n++] = "ServiceTypes";
+        names[n++] = "AutoAllocation";
         names[n++] = "ConfigFiles";
     }
     (void)sd_bus_emit_properties_changed_strv(connection->bus, PORTS_PATH, PORTS_INTERFACE,

@@ -205,6 +205,7 @@ gboolean manager_reload(Manager *manager, GError **error)
     (void)configuration_unref(manager->config);
     manager->config = g_steal_pointer(&config);
     event_configuration_loaded(manager->config);
+    startup_warn_of_ranges(manager);
     hold_table_set_max(manager->holds, manager->config->limit_held_sockets);
     health_configuration_changed(manager->health);
     if (manager->listener && manager->listener->configuration_changed)

@@ -273,13 +273,13 @@ class Daemon(Case):
     def test_config_sysctl(self):
         text = self.world.ok("config", "sysctl")
         self.assertIn("\nnet.ipv4.ip_local_reserved_ports = "
-                      "3000-3019,4000-4001,5300-5309,11400-11409\n", text)
+                      "3000-3019,4000-4001,5300-5309,11400-11409,20000-31999\n", text)
         path = self.world.folder / "sysctl.conf"
         path.write_text(text, encoding="utf-8")
         # the kernel of the namespace understands it, and says what it is then
         subprocess.run(["sysctl", "-q", "-p", str(path)], check=True)
         with open("/proc/sys/net/ipv4/ip_local_reserved_ports", encoding="utf-8") as now:
-            self.assertEqual(now.read().strip(), "3000-3019,4000-4001,5300-5309,11400-11409")
+            self.assertEqual(now.read().strip(), "3000-3019,4000-4001,5300-5309,11400-11409,20000-31999")
 
     def test_config_check(self):
         bad = self.world.folder / "bad.json"
