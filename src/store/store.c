@@ -317,6 +317,7 @@ gboolean store_set_aside(Store *store, GError **error)
                                         FILE_SNAPSHOT};
 
     g_assert(store->state == STORE_NEW);
+    backup_make_room(store->dir_fd, store->backups_max, G_N_ELEMENTS(names));
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
         g_autofree char *backup = NULL;
         g_autoptr(GError) failure = NULL;
@@ -327,6 +328,5 @@ gboolean store_set_aside(Store *store, GError **error)
             return FALSE;
         }
     }
-    backup_prune(store->dir_fd, store->backups_max);
     return TRUE;
 }
