@@ -7,9 +7,11 @@
 #include "bus/sd-bus-auto.h"
 #include "util/fd.h"
 
-/* Messages in one turn of the loop, all connections together, and from one connection in a row. */
-#define TURN_MAX 32
-#define LINK_TURN_MAX 8
+/* Messages in one turn of the loop, all connections together: who has been silent is seen again
+ * after so many. One connection has one message in a row, since eight that ask all the time must
+ * not make the ninth wait for more than eight of theirs. */
+#define TURN_MAX 8
+#define LINK_TURN_MAX 1
 #define EVENTS_MAX 64
 
 struct BusSource {
@@ -232,7 +234,8 @@ static void take_events(BusSource *source)
         BusLink *link = events[i].data.ptr;
 
         link->writable = (events[i].events & ~(guint32)EPOLLIN) != 0;
-        link->readable |= (events[i].events & ~(guint32)EPOLLOUT) != 0;
+        if (link->input.pump && (events[i].events & ~(guint32)EPOLLOUT) != 0)
+            link->readable = TRUE;
         push_ready(link);
     }
 }
@@ -250,23 +253,26 @@ static int feed(BusLink *link)
     return r;
 }
 
-/* Returns: whether something was done, or a negative errno. The link may be gone after it. */
+/* Returns: whether there may be more to do, or a negative errno. The link may be gone after it. */
 static int step(BusSource *source, BusLink *link)
 {
     g_autoptr(sd_bus) bus = sd_bus_ref(link->bus);
-    int r = feed(link);
+    int r, fed;
 
-    if (r < 0)
-        return r;
-    link->writable = FALSE;
-    r = sd_bus_process(bus, NULL);
-    if (source->current != link || r < 0)
-        return r;
-    if (r > 0) {
-        r = watch_queue(link);
-        return r < 0 ? r : 1;
-    }
-    link->hungry = TRUE;
+    do {
+        fed = feed(link);
+        if (fed < 0)
+            return fed;
+        link->writable = FALSE;
+        r = sd_bus_process(bus, NULL);
+        if (source->current != link || r < 0)
+            return r;
+        if (r > 0) {
+            r = watch_queue(link);
+            return r < 0 ? r : 1;
+        }
+        link->hungry = TRUE;
+    } while (!fed && link->readable && !link->blocked);
     return link->readable && !link->blocked;
 }
 
@@ -296,7 +302,8 @@ static guint handle(BusSource *source, BusLink *link, guint budget)
             link->reported = TRUE;
             link->closed(r, link->data);
         }
-        return budget + left;
+        /* Who goes costs nobody his turn, or those who come would pile up. */
+        return budget + left + 1;
     }
     if (r > 0 && left == 0 && !link->blocked)
         push_ready(link);

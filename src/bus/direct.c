@@ -12,6 +12,7 @@
 #include "bus/outbox.h"
 #include "bus/ports-iface.h"
 #include "bus/sd-bus-auto.h"
+#include "probe/process.h"
 #include "recovery/events.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -20,8 +21,8 @@
 #define SO_PEERPIDFD 77 /* since Linux 6.5 */
 #endif
 
-/* Connections taken in one turn of the loop. */
-#define ACCEPT_TURN_MAX 16
+/* Connections taken in one turn of the loop: fewer than can be served in it. */
+#define ACCEPT_TURN_MAX 4
 #define ACCEPT_PAUSE_USEC G_TIME_SPAN_SECOND
 #define SEND_BUFFER_BYTES (256 * 1024)
 #define HANDSHAKE_USEC (10 * G_TIME_SPAN_SECOND)
@@ -191,6 +192,7 @@ static int client_new(Direct *direct, int fd, const struct ucred *peer, int pidf
     AUTO_FD owned_pidfd = pidfd;
     g_autoptr(sd_bus) bus = NULL;
     g_autofree char *name = g_strdup_printf("direct:%" G_GUINT64_FORMAT, ++direct->next_number);
+    ProcessIdentity identity;
     Client *client = NULL;
     int r = sd_bus_new(&bus);
 
@@ -206,6 +208,9 @@ static int client_new(Direct *direct, int fd, const struct ucred *peer, int pidf
     client->connection.peer = &client->peer;
     caller_init(&client->peer, &client->connection, name, peer->uid, peer->pid,
                 fd_steal(&owned_pidfd));
+    if (client->peer.pidfd < 0 &&
+        process_identify(peer->pid, -1, &identity, NULL, NULL, NULL, NULL))
+        client->peer.start_ticks = identity.start_ticks;
     g_queue_push_tail_link(&direct->clients, &client->node);
     count_uid(direct, peer->uid, 1);
     r = connect_client(client, bus, fd_steal(&owned_fd));

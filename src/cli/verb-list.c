@@ -163,25 +163,29 @@ static void print_health(GVariant *leases)
     output_table(table);
 }
 
-static GVariant *health_of(Client *client, const Arguments *args, GError **error)
+/* @ref: NULL = all of them. */
+static GVariant *health_of(Client *client, const Arguments *args, const LeaseRef *ref,
+                           GError **error)
 {
-    const char *name = arguments_operand(args, 0);
     g_autoptr(GVariant) lease = NULL;
-    LeaseRef ref;
 
-    if (!name)
+    if (!ref)
         return list_leases(client, args, error);
-    if (!lease_ref_read(args, name, &ref, error))
-        return NULL;
-    lease = lease_find(client, &ref, error);
+    lease = lease_find(client, ref, error);
     return lease ? g_variant_ref_sink(g_variant_new_array(NULL, &lease, 1)) : NULL;
 }
 
 ExitStatus verb_health(const Arguments *args, GError **error)
 {
-    g_autoptr(Client) client = client_open(args, error);
-    g_autoptr(GVariant) leases = client ? health_of(client, args, error) : NULL;
+    const char *name = arguments_operand(args, 0);
+    g_autoptr(Client) client = NULL;
+    g_autoptr(GVariant) leases = NULL;
+    LeaseRef ref;
 
+    if (name && !lease_ref_read(args, name, &ref, error))
+        return EXIT_STATUS_USAGE;
+    client = client_open(args, error);
+    leases = client ? health_of(client, args, name ? &ref : NULL, error) : NULL;
     if (!leases)
         return EXIT_STATUS_FAILED;
     if (output_json_mode() != JSON_MODE_OFF) {
