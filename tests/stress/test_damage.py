@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import time
 import unittest
 
 import harness
@@ -23,7 +24,7 @@ CONFIG = {
 }
 BACKUPS_MAX = 10
 GIGABYTE = 1 << 30
-OTHER_ID = "00112233445566778899aabbccddeeff"
+OTHER_BOOT = "00112233445566778899aabbccddeeff"
 
 
 def crc32c(text):
@@ -50,9 +51,10 @@ def lease(number, port, **more):
             "lifetime": "persistent", "health": "reserved", "created_usec": 1700000000000000 + number, **more}
 
 
-def snapshot(leases, version=1):
-    head = {"version": version, "boot_id": boot_id(), "sequence": 7}
-    return (f'{{"version":{version},"boot_id":"{boot_id()}",\n"head":' + record(head)
+def snapshot(leases, version=1, boot=None):
+    boot = boot or boot_id()
+    head = {"version": version, "boot_id": boot, "sequence": 7}
+    return (f'{{"version":{version},"boot_id":"{boot}",\n"head":' + record(head)
             + ',\n"allocations":[\n' + ",\n".join(record(one) for one in leases) + "\n]}\n")
 
 
@@ -213,6 +215,23 @@ class DamageTest(unittest.TestCase):
             self.assertEqual(kept, snapshot([lease(1, 3000)], version=99))
             self.assert_works(client)
 
+    def test_reboot(self):
+        """Another boot id: what is persistent sleeps, the rest ends and says why."""
+        self.start_with([lease(1, 3000), lease(2, 3001, lifetime="auto", pid=os.getpid()),
+                         lease(3, 3002, lifetime="client")], boot=OTHER_BOOT)
+        with self.client() as client:
+            report = self.report(client)
+            said = "\n".join(report["steps"][2][2]["messages"])
+            for port in (3001, 3002):
+                self.assertRegex(said, rf"port {port}/tcp of service type dev ends \(rebooted\)")
+            self.assertEqual((report["kept"], report["released"]), (1, 2))
+        for _ in range(2):
+            with self.client() as client:
+                (entry,) = client.list()
+                self.assertEqual((entry["port"], entry["health"]), (3000, "dormant"))
+            self.world.kill_daemon()
+            self.world.start_daemon()
+
     def test_copies_are_bounded(self):
         self.world.start_daemon()
         for _ in range(BACKUPS_MAX + 5):
@@ -287,14 +306,27 @@ class DamageTest(unittest.TestCase):
         with self.client() as client:
             self.assertEqual(self.state_of(client), "running")
 
-    def test_starts_that_died_are_counted(self):
-        """A daemon that dies while it recovers leaves the count behind; one that has recovered does not."""
-        os.mkfifo(self.state / "state.json.new")
+    def test_starts_that_died(self):
+        """SIGKILL in the middle of recovery, three times: the fourth start does not read that state again."""
+        starts = self.state / "starts"
+        gigabyte(self.state / "state.json")  # takes a while to read
+        for number in range(1, 4):
+            daemon = subprocess.Popen(
+                [STYXYD, f"--address={self.world.bus_address}", f"--config={self.world.config}",
+                 f"--state-dir={self.state}", f"--runtime-dir={self.world.runtime}"],
+                env={**self.world.environment, "STYXY_IDLE_MSEC": "0"}, stderr=self.world.log,
+                preexec_fn=harness.die_with_parent)
+            deadline = time.monotonic() + harness.DEADLINE
+            while not starts.exists() or starts.read_text(encoding="ascii") != f"{number}\n":
+                self.assertLess(time.monotonic(), deadline, "the start is not counted")
+                time.sleep(0.0005)
+            daemon.kill()
+            daemon.wait(harness.DEADLINE)
         self.world.start_daemon()
-        self.assertEqual((self.state / "starts").read_text(encoding="ascii").strip(), "0")
-        self.world.kill_daemon()
-        self.world.start_daemon()
-        self.assertEqual((self.state / "starts").read_text(encoding="ascii").strip(), "0")
+        with self.client() as client:
+            self.assertEqual(self.state_of(client), "degraded")
+            self.assertFalse(self.report(client)["ok"])
+        self.assertEqual(starts.read_text(encoding="ascii"), "0\n")
 
     # -- switched off ----------------------------------------------------------------------------
 
