@@ -195,8 +195,8 @@ static int read_process(sd_bus_message *m, const Driver *driver, uid_t *ret_uid,
 
 static int method_get_connection_unix_user(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-    uid_t uid;
-    pid_t pid;
+    uid_t uid = (uid_t)-1;
+    pid_t pid = 0;
     int r = read_process(m, userdata, &uid, &pid, error);
 
     return r < 0 ? r : reply_number(m, SD_BUS_TYPE_UINT32, uid);
@@ -205,8 +205,8 @@ static int method_get_connection_unix_user(sd_bus_message *m, void *userdata, sd
 static int method_get_connection_unix_process_id(sd_bus_message *m, void *userdata,
                                                  sd_bus_error *error)
 {
-    uid_t uid;
-    pid_t pid;
+    uid_t uid = (uid_t)-1;
+    pid_t pid = 0;
     int r = read_process(m, userdata, &uid, &pid, error);
 
     return r < 0 ? r : reply_number(m, SD_BUS_TYPE_UINT32, (guint32)pid);
@@ -215,8 +215,8 @@ static int method_get_connection_unix_process_id(sd_bus_message *m, void *userda
 static int method_get_connection_credentials(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     g_autoptr(sd_bus_message) reply = NULL;
-    uid_t uid;
-    pid_t pid;
+    uid_t uid = (uid_t)-1;
+    pid_t pid = 0;
     int r = read_process(m, userdata, &uid, &pid, error);
 
     if (r >= 0)

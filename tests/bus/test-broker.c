@@ -12,9 +12,9 @@
 static int release_foreign(Fixture *fixture, const void *data)
 {
     g_autoptr(sd_bus) bus = fixture_connect(fixture->bus_address);
-    g_autofree char *by_id = call_refused(bus, "NotOwner", "Release", "s", data);
-    g_autofree char *reload = call_refused(bus, "NotAuthorized", "Reload", NULL);
-    g_autofree char *low =
+    G_GNUC_UNUSED g_autofree char *by_id = call_refused(bus, "NotOwner", "Release", "s", data);
+    G_GNUC_UNUSED g_autofree char *reload = call_refused(bus, "NotAuthorized", "Reload", NULL);
+    G_GNUC_UNUSED g_autofree char *low =
         call_refused(bus, "NotAuthorized", "Allocate", "sa{sv}", "dev", 1, "port", "q", 80);
     g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
 

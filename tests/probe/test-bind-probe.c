@@ -7,6 +7,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stddef.h>
 #include <string.h>
@@ -152,6 +153,24 @@ static void wait_for_end(int fd)
     g_assert_cmpint(read(fd, &byte, 1), <=, 0);
 }
 
+/*
+ * Until the other side has acknowledged the end of what was sent, which it may put off for 40 ms:
+ * only then does the kernel keep the rest of the connection without its socket. Nothing tells of
+ * it, so it is asked again and again, for 5 s at most.
+ */
+static void wait_for_fin_wait2(int fd)
+{
+    struct tcp_info info = {0};
+
+    for (guint i = 0; i < 5000 && info.tcpi_state != TCP_FIN_WAIT2; i++) {
+        socklen_t length = sizeof info;
+
+        (void)poll(NULL, 0, 1);
+        g_assert_no_errno(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length));
+    }
+    g_assert_cmpint(info.tcpi_state, ==, TCP_FIN_WAIT2);
+}
+
 static void assert_probe(guint16 port, Protocol protocol, const char *address, ProbeResult expected)
 {
     int code = -1;
@@ -279,6 +298,7 @@ static void test_orphan(void)
 
     g_assert_no_errno(shutdown(served, SHUT_WR));
     wait_for_end(client);
+    wait_for_fin_wait2(served);
     assert_probe(port, PROTOCOL_TCP, NULL, PROBE_BUSY); /* half closed, and held */
     served = fd_close(served);
     assert_probe(port, PROTOCOL_TCP, NULL, PROBE_FREE);
@@ -395,6 +415,31 @@ static void test_bindv6only(void)
     g_assert_cmpint(bind_socket(port, SOCK_STREAM, NULL, TRUE), ==, -EADDRINUSE);
     v4 = fd_close(v4);
     assert_probe(port, PROTOCOL_TCP, NULL, PROBE_FREE);
+    g_assert_true(test_write_file(sysctl, "0"));
+}
+
+/* IPv6 is there and switched off on every link: no address, but sockets of the family still work.
+ */
+static void test_ipv6_disabled(void)
+{
+    static const char sysctl[] = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+    AUTO_FD fd = -1;
+    guint16 port;
+
+    if (!private_network || !test_write_file(sysctl, "1")) {
+        g_test_skip("needs a network namespace of its own (root)");
+        return;
+    }
+    fd = open_bound(SOCK_STREAM, "127.0.0.2", 0, REUSE);
+    port = port_of(fd);
+    g_assert_no_errno(listen(fd, 8));
+    assert_probe(port, PROTOCOL_TCP, NULL, PROBE_BUSY);
+    assert_probe(port, PROTOCOL_UDP, NULL, PROBE_FREE);
+    fd = fd_close(fd);
+    assert_probe(port, PROTOCOL_BOTH, NULL, PROBE_FREE);
+    assert_probe(port, PROTOCOL_TCP, "127.0.0.1", PROBE_FREE);
+    fd = bind_socket(port, SOCK_STREAM, NULL, TRUE);
+    g_assert_cmpint(fd, >=, 0);
     g_assert_true(test_write_file(sysctl, "0"));
 }
 
@@ -524,5 +569,6 @@ int main(int argc, char **argv)
     g_test_add_func("/bind-probe/without-ipv6", test_without_ipv6);
     g_test_add_func("/bind-probe/privileged-port", test_privileged_port);
     g_test_add_func("/bind-probe/speed", test_speed);
+    g_test_add_func("/bind-probe/ipv6-disabled", test_ipv6_disabled); /* ::1 does not come back */
     return g_test_run();
 }

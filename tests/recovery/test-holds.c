@@ -154,7 +154,6 @@ static void test_descriptors_run_out(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
     struct rlimit before, tight;
-    g_autoptr(Ask) ask = NULL;
 
     g_assert_no_errno(getrlimit(RLIMIT_NOFILE, &before));
     tight = before;

@@ -84,7 +84,7 @@ static char *enter(Facts *facts, const Grant *grant)
 
 char *facts_granted(Facts *facts, const Grant *grant)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
 
     facts->counts.granted++;
     return enter(facts, grant);
@@ -92,7 +92,7 @@ char *facts_granted(Facts *facts, const Grant *grant)
 
 char *facts_handed_back(Facts *facts, const Grant *grant)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     const Known *known = g_hash_table_lookup(facts->known, grant->lease);
 
     if (!known || known->state != FACT_HELD || known->port != grant->port ||
@@ -104,7 +104,7 @@ char *facts_handed_back(Facts *facts, const Grant *grant)
 
 void facts_maybe_granted(Facts *facts, const char *label, guint count)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
 
     facts->counts.unanswered++;
     g_hash_table_replace(facts->pending, g_strdup(label), GUINT_TO_POINTER(count));
@@ -112,7 +112,7 @@ void facts_maybe_granted(Facts *facts, const char *label, guint count)
 
 void facts_releasing(Facts *facts, const char *lease)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     Known *known = g_hash_table_lookup(facts->known, lease);
 
     g_assert_nonnull(known);
@@ -123,7 +123,7 @@ void facts_releasing(Facts *facts, const char *lease)
 
 void facts_released(Facts *facts, const char *lease)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     Known *known = g_hash_table_lookup(facts->known, lease);
 
     facts->counts.released++;
@@ -207,7 +207,7 @@ static gboolean copy_entry(void *key, void *value, void *data)
 
 char *facts_compare(Facts *facts, const GArray *grants)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     g_autoptr(GHashTable) asked = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autofree guint8 *taken = g_malloc0(65536);
 
@@ -228,8 +228,16 @@ char *facts_compare(Facts *facts, const GArray *grants)
 
 /* ---- the files ---- */
 
-/* Applies each mention of @key in @text to @there: a set of lease ids. */
-static void collect(const char *text, GHashTable *there)
+/* The number after the first @key in @text, 0 without one. */
+static guint64 number_after(const char *text, const char *key)
+{
+    const char *at = strstr(text, key);
+
+    return at ? g_ascii_strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+/* Applies each mention of a lease in one line of a journal to @there: a set of lease ids. */
+static void collect_line(const char *text, GHashTable *there)
 {
     static const char marker[] = "{\"lease\":\"";
     static const char drop[] = "\"drop_lease\":";
@@ -251,6 +259,19 @@ static void collect(const char *text, GHashTable *there)
     }
 }
 
+/*
+ * @sequence: of the snapshot: what came before it is in it. A kill right after a snapshot that was
+ * made at a start leaves the journals from before it.
+ */
+static void collect(const char *text, guint64 sequence, GHashTable *there)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    for (guint i = 0; lines[i]; i++)
+        if (number_after(lines[i], "\"seq\":") > sequence)
+            collect_line(lines[i], there);
+}
+
 /* In the snapshot the id of a record comes after its checksum. */
 static void collect_snapshot(const char *text, GHashTable *there)
 {
@@ -264,21 +285,24 @@ static void collect_snapshot(const char *text, GHashTable *there)
 char *facts_check_files(Facts *facts, const char *state)
 {
     static const char *const journals[] = {"state.journal.old", "state.journal"};
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
     g_autoptr(GHashTable) there = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autofree char *path = g_build_filename(state, "state.json", NULL);
     g_autofree char *snapshot = NULL;
+    guint64 sequence = 0;
     GHashTableIter iter;
     void *value;
 
-    if (g_file_get_contents(path, &snapshot, NULL, NULL))
+    if (g_file_get_contents(path, &snapshot, NULL, NULL)) {
+        sequence = number_after(snapshot, "\"sequence\":");
         collect_snapshot(snapshot, there);
+    }
     for (guint i = 0; i < G_N_ELEMENTS(journals); i++) {
         g_autofree char *name = g_build_filename(state, journals[i], NULL);
         g_autofree char *journal = NULL;
 
         if (g_file_get_contents(name, &journal, NULL, NULL))
-            collect(journal, there);
+            collect(journal, sequence, there);
     }
     g_hash_table_iter_init(&iter, facts->known);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
@@ -297,7 +321,7 @@ char *facts_check_files(Facts *facts, const char *state)
 
 FactsCounts facts_counts(Facts *facts)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&facts->lock);
 
     return facts->counts;
 }
