@@ -13,6 +13,7 @@
 #include "bus/ports-iface.h"
 #include "bus/sd-bus-auto.h"
 #include "probe/process.h"
+#include "recovery/events.h"
 #include "util/fd.h"
 #include "util/log.h"
 
@@ -288,7 +289,7 @@ static void on_pause_over(void *data)
 /* The connection that cannot be taken stays in the queue, so the loop would spin on it. */
 static void pause_listening(Direct *direct, int error)
 {
-    log_warning("Cannot take direct connections: %s, trying again in a second", g_strerror(error));
+    event_connections_paused(error);
     stop_listening(direct);
     direct->pause = deadline_add(direct->context->deadlines,
                                  g_get_monotonic_time() + ACCEPT_PAUSE_USEC, on_pause_over, direct);

@@ -183,7 +183,7 @@ typedef struct Allocation {
     AllocateArguments arguments;
     Watched watched;
     gboolean foreign_check; /* health_url names another port than the lease's own */
-    gboolean foreign_unit;  /* what is to be restarted is not the unit that the caller runs in */
+    gboolean foreign_unit;  /* what is to be restarted is not the caller's alone */
 } Allocation;
 
 static void allocation_clear(Allocation *allocation)
@@ -209,7 +209,8 @@ static gboolean inspect(Caller *caller, Allocation *allocation, GError **error)
         return TRUE;
     if (!watched_check_restart(caller, &allocation->watched, context->own_uid_administrates, error))
         return FALSE;
-    allocation->foreign_unit = g_strcmp0(allocation->watched.unit, caller_unit(caller)) != 0;
+    /* The unit that the caller runs in is not for that its own: cron's jobs run in cron.service. */
+    allocation->foreign_unit = allocation->watched.foreign_unit;
     return TRUE;
 }
 

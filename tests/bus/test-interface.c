@@ -525,9 +525,10 @@ static void test_properties(void)
     g_autoptr(sd_bus) bus = fixture_connect(fixture->direct_address);
     const struct {
         const char *name, *type;
-    } properties[] = {{"Version", "s"},      {"State", "s"},
-                      {"StateReason", "s"},  {"ServiceTypes", "a{sa{sv}}"},
-                      {"ConfigFiles", "as"}, {"LeaseCount", "u"}};
+    } properties[] = {{"Version", "s"},           {"State", "s"},
+                      {"StateReason", "s"},       {"ServiceTypes", "a{sa{sv}}"},
+                      {"ConfigFiles", "as"},      {"LeaseCount", "u"},
+                      {"AutoAllocation", "a{sv}"}};
     g_autoptr(sd_bus_message) state = NULL;
     const char *text = NULL;
 
