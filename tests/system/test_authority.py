@@ -164,8 +164,8 @@ class AuthorityTest(nspawn.MachineTest):
         for name, uid in USERS.items():
             cls.machine.run("useradd", "-m", "-u", str(uid), "-U", name)
         cls.machine.write("/etc/polkit-1/rules.d/10-test.rules", RULES)
-        # Runs as the owner, in a unit of the system's that is nobody's own.
         cls.owned = cls.service("owned", "owner")
+        cls.shared = cls.shared_service("shared", OWNER, 1001)
 
     @classmethod
     def service(cls, name, user):
@@ -175,6 +175,20 @@ class AuthorityTest(nspawn.MachineTest):
         )
         cls.addClassCleanup(cls.machine.run, "systemctl", "stop", name)
         return int(cls.machine.show(f"{name}.service", "MainPID"))
+
+    @classmethod
+    def shared_service(cls, name, uid, seconds):
+        """Starts a service of root's in which a process of UID runs, which is returned."""
+        cls.machine.run(
+            "systemd-run", "--quiet", f"--unit={name}", "sh", "-c",
+            f"setpriv --reuid={uid} --clear-groups sleep {seconds} & wait",
+        )  # fmt: skip
+        cls.addClassCleanup(cls.machine.run, "systemctl", "stop", name)
+        for _ in range(100):
+            found = cls.machine.run("pgrep", "-u", str(uid), "-f", f"^sleep {seconds}", check=False)
+            if found.returncode == 0:
+                return int(found.stdout)
+        raise AssertionError(f"{name} has not come up")
 
     def setUp(self):
         self.machine.run("systemctl", "unmask", "--runtime", "polkit.service")
@@ -252,7 +266,11 @@ class AuthorityTest(nspawn.MachineTest):
             "process by pidfd": (pidfd, {OWNER}, NOT_OWNER),
             "other port's health": (options(f"{{{url}}}"), set(), NOT_AUTHORIZED),
             "restart": (
-                options(f"{{'pid': <uint32 {pid}>, 'on_unhealthy': <'restart'>}}"), set(), None),
+                options(f"{{'pid': <uint32 {pid}>, 'on_unhealthy': <'restart'>}}"), {OWNER},
+                NOT_OWNER),
+            "restart of what others run in, too": (
+                options(f"{{'pid': <uint32 {self.shared}>, 'on_unhealthy': <'restart'>}}"), set(),
+                None),
         }  # fmt: skip
 
     def try_all(self, uid, where, expect, **options):
@@ -388,7 +406,7 @@ class AuthorityTest(nspawn.MachineTest):
             self.assertEqual(self.release(OWNER, again), "ok")
 
     def test_another_unit_of_the_process(self):
-        pid = self.service("mine", "narrow")
+        pid = self.shared_service("mine", NARROW, 1002)
         self.service("precious", "root")
         options = f"{{'pid': <uint32 {pid}>, 'on_unhealthy': <'restart'>}}"
         status, answer = self.allocate(NARROW, options)
