@@ -4,7 +4,7 @@
 #include "bus/notice.h"
 #include "bus/ports-iface.h"
 #include "bus/sd-bus-auto.h"
-#include "util/log.h"
+#include "recovery/events.h"
 
 /* Signals in one turn of the loop, so that a mass release does not keep callers waiting. */
 #define TURN_MAX 64
@@ -181,8 +181,7 @@ static void deliver(Outbox *outbox, const Notice *notice)
         bus_link_touch(connection->link);
     }
     if (r < 0)
-        log_warning("Cannot put the signal %s together: %s, ignoring", notice_signal(notice->kind),
-                    g_strerror(-r));
+        event_signal_lost(notice_signal(notice->kind), -r);
 }
 
 static void send_properties(Outbox *outbox, Connection *connection)

@@ -92,8 +92,6 @@ static void finish(ManagerJob *job, Outcome outcome, const GError *error, GPtrAr
     unqueue(job);
     if (outcome != OUTCOME_OK) {
         metrics_count(METRIC_ALLOCATIONS_REFUSED);
-        if (outcome == OUTCOME_QUOTA_EXCEEDED)
-            metrics_count(METRIC_QUOTA_REFUSALS);
         if (outcome == OUTCOME_NO_PORT_AVAILABLE)
             event_no_port(&job->request, result.attempts, result.conflicts->len);
     } else if (reused) {

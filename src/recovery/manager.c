@@ -255,6 +255,7 @@ Outcome manager_renew(Manager *manager, Lease *lease, gint64 *ret_expires_usec, 
                     "the renewal could not be recorded: %s", cause->message);
         return OUTCOME_STATE_UNAVAILABLE;
     }
+    metrics_count(METRIC_RENEWALS);
     expiry_arm(manager, lease);
     *ret_expires_usec = lease->expires_usec;
     return OUTCOME_OK;
@@ -347,5 +348,7 @@ GVariant *manager_metrics(const Manager *manager)
     g_variant_builder_add(&builder, "{st}", "held_sockets",
                           (guint64)hold_table_count(manager->holds));
     g_variant_builder_add(&builder, "{st}", "requests_waiting", (guint64)manager->jobs.length);
+    g_variant_builder_add(&builder, "{st}", "degraded",
+                          (guint64)(manager->state == MANAGER_DEGRADED));
     return g_variant_builder_end(&builder);
 }

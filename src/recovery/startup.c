@@ -322,6 +322,7 @@ static void attempt(Manager *manager)
     g_autoptr(GError) error = NULL;
     Id boot_id = {""};
 
+    event_recovery_started(run.report);
     recovery_report_free(manager->report);
     manager->report = run.report;
     g_clear_pointer(&manager->trouble, g_free);
