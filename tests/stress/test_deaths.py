@@ -144,7 +144,7 @@ class PidReuse(Case):
         """The number is another's before anything is decided about the dead one."""
         signals = self.world.signals()
         self.addCleanup(signals.close)
-        rounds, dead, living, later = count(30, 300), [], {}, []
+        rounds, dead, living, later = count(15, 300), [], {}, []
         for index in range(rounds):
             first = Child()
             dead.append(self.client.allocate("dead", pid=first.pid, lifetime="process")[1])
@@ -168,7 +168,7 @@ class PidReuse(Case):
         self.assertEqual(len(ends), 2 * rounds)
 
     def test_while_the_daemon_is_away(self):
-        rounds, dead, living, children = count(10, 50), set(), set(), []
+        rounds, dead, living, children = count(6, 50), set(), set(), []
         for _ in range(rounds):
             first, stays = Child(), Child()
             dead.add(self.client.allocate("dead", pid=first.pid, lifetime="process")[1])
