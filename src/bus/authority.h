@@ -36,14 +36,27 @@ gboolean authority_check(const Caller *caller, AuthorityAction action, uid_t own
 /** AuthorityDone: @error is NULL when it is allowed; owned by the caller of this function. */
 typedef void (*AuthorityDone)(Call *call, const GError *error);
 
+/** AUTHORITY_QUESTIONS_MAX: of one user, asked of polkit and not answered yet. */
+#define AUTHORITY_QUESTIONS_MAX 32
+
 /**
  * authority_ask: decides, now or later, whether the caller of @call may do it: by the rules, else
  * by asking polkit on the system bus, with the caller's word on whether a person may be bothered
  * (org.freedesktop.DBus flag ALLOW_INTERACTIVE_AUTHORIZATION). Without polkit it is a no.
+ * @details: what exactly it is about, name and value in turn, NULL-terminated; NULL: nothing to
+ *     tell. Polkit's rules see it, and what it says is what is granted: authority_allows().
  * @done: called once, perhaps before this returns, unless the call is cancelled. It takes over the
- *     call and must look up again what it acts on.
+ *     call and must look up again what it acts on, since time has passed.
  */
-void authority_ask(Call *call, AuthorityAction action, uid_t owner, AuthorityDone done);
+void authority_ask(Call *call, AuthorityAction action, uid_t owner, const char *const *details,
+                   AuthorityDone done);
+
+/**
+ * authority_allows: whether the caller of @call may do it without being asked, or was granted the
+ * same action with the same @details since. What was granted for one thing counts for no other.
+ */
+gboolean authority_allows(const Call *call, AuthorityAction action, uid_t owner,
+                          const char *const *details);
 
 /** authority_may_see: whether what @owner keeps private (label, health_url) may be shown to
  * @caller. */

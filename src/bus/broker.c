@@ -10,7 +10,7 @@
 #include "bus/outbox.h"
 #include "bus/ports-iface.h"
 #include "bus/sd-bus-auto.h"
-#include "util/log.h"
+#include "recovery/events.h"
 
 #define BACKOFF_FIRST_USEC (100 * G_TIME_SPAN_MILLISECOND)
 #define BACKOFF_MAX_USEC (30 * G_TIME_SPAN_SECOND)
@@ -72,8 +72,7 @@ static void on_retry(void *data)
 
 static void retry_later(Broker *broker, int error)
 {
-    log_warning("No connection to the message bus: %s, trying again in %.1f s", g_strerror(-error),
-                (double)broker->backoff_usec / G_TIME_SPAN_SECOND);
+    event_bus_unreachable(-error, (guint)(broker->backoff_usec / G_TIME_SPAN_MILLISECOND));
     broker->retry = deadline_add(broker->context->deadlines,
                                  g_get_monotonic_time() + broker->backoff_usec, on_retry, broker);
     broker->backoff_usec = MIN(broker->backoff_usec * 2, BACKOFF_MAX_USEC);
@@ -227,7 +226,8 @@ static gboolean connect_now(Broker *broker, GError **error)
         return TRUE;
     }
     *connection = (Connection){.context = broker->context, .bus = bus};
-    connection->link = bus_link_new(broker->context->source, bus, TRUE, &limits, on_closed, broker);
+    connection->link =
+        bus_link_new(broker->context->source, bus, TRUE, &limits, NULL, on_closed, broker);
     broker->callers = callers_new(connection);
     r = set_up(broker);
     if (r < 0)

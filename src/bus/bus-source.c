@@ -7,9 +7,11 @@
 #include "bus/sd-bus-auto.h"
 #include "util/fd.h"
 
-/* Messages in one turn of the loop, all connections together, and from one connection in a row. */
-#define TURN_MAX 32
-#define LINK_TURN_MAX 8
+/* Messages in one turn of the loop, all connections together: who has been silent is seen again
+ * after so many. One connection has one message in a row, since eight that ask all the time must
+ * not make the ninth wait for more than eight of theirs. */
+#define TURN_MAX 8
+#define LINK_TURN_MAX 1
 #define EVENTS_MAX 64
 
 struct BusSource {
@@ -37,6 +39,7 @@ struct BusLink {
     sd_bus *bus;       /* owned reference */
     gboolean watched;
     BusLinkLimits limits;
+    BusInput input; /* ->pump is NULL where sd-bus reads by itself */
     BusLinkClosed closed;
     void *data;
     GList touched; /* intrusive: data is the link itself */
@@ -46,6 +49,8 @@ struct BusLink {
     gboolean started;  /* past its handshake: sd-bus keeps to one descriptor from here on */
     gboolean blocked;  /* too much on its way out: only writing goes on */
     gboolean writable; /* the last poll said so, or that the peer has hung up */
+    gboolean readable; /* input: there may be something to bring */
+    gboolean hungry;   /* input: sd-bus has read all that was brought */
     int broken;        /* negative errno: to be reported as closed */
     gboolean reported; /* done so */
     int fd;
@@ -157,7 +162,7 @@ static int watch_queue(BusLink *link)
 static int refresh(BusLink *link)
 {
     guint64 timeout_usec = G_MAXUINT64;
-    int fd = sd_bus_get_fd(link->bus);
+    int fd = link->input.pump ? link->input.fd : sd_bus_get_fd(link->bus);
     int events = sd_bus_get_events(link->bus);
     int r = sd_bus_get_timeout(link->bus, &timeout_usec);
 
@@ -229,8 +234,46 @@ static void take_events(BusSource *source)
         BusLink *link = events[i].data.ptr;
 
         link->writable = (events[i].events & ~(guint32)EPOLLIN) != 0;
+        if (link->input.pump && (events[i].events & ~(guint32)EPOLLOUT) != 0)
+            link->readable = TRUE;
         push_ready(link);
     }
+}
+
+/* Brings what came, where sd-bus waits for it. Returns: whether there is any, or an errno. */
+static int feed(BusLink *link)
+{
+    int r;
+
+    if (!link->input.pump || !link->hungry || !link->readable || link->blocked)
+        return 0;
+    r = link->input.pump(link->input.data, &link->readable);
+    if (r > 0)
+        link->hungry = FALSE;
+    return r;
+}
+
+/* Returns: whether there may be more to do, or a negative errno. The link may be gone after it. */
+static int step(BusSource *source, BusLink *link)
+{
+    g_autoptr(sd_bus) bus = sd_bus_ref(link->bus);
+    int r, fed;
+
+    do {
+        fed = feed(link);
+        if (fed < 0)
+            return fed;
+        link->writable = FALSE;
+        r = sd_bus_process(bus, NULL);
+        if (source->current != link || r < 0)
+            return r;
+        if (r > 0) {
+            r = watch_queue(link);
+            return r < 0 ? r : 1;
+        }
+        link->hungry = TRUE;
+    } while (!fed && link->readable && !link->blocked);
+    return link->readable && !link->blocked;
 }
 
 /*
@@ -245,17 +288,12 @@ static guint handle(BusSource *source, BusLink *link, guint budget)
     budget -= left;
     source->current = link;
     while (r >= 0 && left > 0 && (!link->blocked || link->writable)) {
-        g_autoptr(sd_bus) bus = sd_bus_ref(link->bus);
-
-        link->writable = FALSE;
         left--;
-        r = sd_bus_process(bus, NULL);
+        r = step(source, link);
         if (source->current != link)
             return budget + left;
         if (r == 0)
             break;
-        if (r > 0)
-            r = watch_queue(link);
     }
     source->current = NULL;
     if (r < 0) {
@@ -264,7 +302,8 @@ static guint handle(BusSource *source, BusLink *link, guint budget)
             link->reported = TRUE;
             link->closed(r, link->data);
         }
-        return budget + left;
+        /* Who goes costs nobody his turn, or those who come would pile up. */
+        return budget + left + 1;
     }
     if (r > 0 && left == 0 && !link->blocked)
         push_ready(link);
@@ -338,7 +377,7 @@ void bus_source_wake(BusSource *source)
 }
 
 BusLink *bus_link_new(BusSource *source, sd_bus *bus, gboolean watched, const BusLinkLimits *limits,
-                      BusLinkClosed closed, void *data)
+                      const BusInput *input, BusLinkClosed closed, void *data)
 {
     BusLink *link = g_new0(BusLink, 1);
 
@@ -347,6 +386,9 @@ BusLink *bus_link_new(BusSource *source, sd_bus *bus, gboolean watched, const Bu
     link->bus = sd_bus_ref(bus);
     link->watched = watched;
     link->limits = *limits;
+    if (input)
+        link->input = *input;
+    link->hungry = TRUE;
     link->closed = closed;
     link->data = data;
     link->touched.data = link;

@@ -31,6 +31,19 @@ typedef struct BusLinkLimits {
     gint64 stalled_usec;   /* never empty for this long: closed with -ETIMEDOUT; 0 = no limit */
 } BusLinkLimits;
 
+/**
+ * BusInput: for an sd-bus that does not read from the socket itself.
+ * @fd: borrowed: the socket, which it writes to; polled in place of what sd_bus_get_fd(3) says.
+ * @pump: brings what has come in to where sd-bus reads from, once that is empty. Sets *@ret_more
+ *     when there may be more at once. Returns: whether it brought anything, or a negative errno
+ *     that ends the connection.
+ */
+typedef struct BusInput {
+    int fd;
+    int (*pump)(void *data, gboolean *ret_more);
+    void *data;
+} BusInput;
+
 /** BusWork: one portion of the owner's own work. Returns: whether there is more. */
 typedef gboolean (*BusWork)(void *data);
 
@@ -55,10 +68,11 @@ void bus_source_wake(BusSource *source);
  * bus_link_new: lets @source serve @bus, which must have been started and is referenced.
  * @watched: read its wishes before each poll. Otherwise bus_link_touch() must follow each message
  *     that is sent on it from outside its own handlers.
+ * @input: (nullable): copied; NULL: sd-bus reads from its socket.
  * @closed: called when the connection has ended; the callee frees the link, there or later.
  */
 BusLink *bus_link_new(BusSource *source, sd_bus *bus, gboolean watched, const BusLinkLimits *limits,
-                      BusLinkClosed closed, void *data);
+                      const BusInput *input, BusLinkClosed closed, void *data);
 
 /** bus_link_free: does not close the connection. May be called from its handlers. Returns: NULL. */
 BusLink *bus_link_free(BusLink *link);

@@ -120,6 +120,7 @@ Call *call_free(Call *call)
         g_queue_unlink(&call->caller->calls, &call->node);
         call->context->n_calls--;
     }
+    g_slist_free_full(call->grants, g_free);
     sd_bus_message_unref(call->message);
     g_free(call);
     return NULL;

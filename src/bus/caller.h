@@ -14,6 +14,7 @@ struct Caller {
     uid_t uid;
     pid_t pid;              /* 0 = not known; for information, not for decisions */
     int pidfd;              /* owned, -1 = not known */
+    guint64 start_ticks;    /* without a pidfd: when the process started; 0 = not known */
     gboolean administrator; /* root, or the user himself where the daemon is his own */
     char *unit;             /* owned; caller_unit() fills it in */
     gboolean unit_known;
@@ -29,6 +30,7 @@ typedef struct Call {
     sd_bus_message *message; /* owned reference */
     ManagerJob *job;         /* borrowed; while the manager works on it */
     struct AuthorityQuestion *asking; /* borrowed; while polkit is being asked */
+    GSList *grants;                   /* of char *, owned: what polkit has allowed so far */
     void *bulk;                       /* borrowed; while its answer is being written in portions */
     guint number;                     /* for the method's own use */
     GList node;

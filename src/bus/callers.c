@@ -6,7 +6,7 @@
 
 #include "bus/errors.h"
 #include "bus/sd-bus-auto.h"
-#include "util/log.h"
+#include "recovery/events.h"
 
 /* Names kept although nothing would be lost by forgetting them. */
 #define CACHED_MAX 256
@@ -220,7 +220,7 @@ static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *error
         callers->departures_refused = FALSE;
         if (!entry->match) /* to be tried anew by the next one */
             callers->departures = sd_bus_slot_unref(callers->departures);
-        log_warning("The bus refuses to tell when %s leaves, so it is not served", entry->name);
+        event_caller_not_served(entry->name);
         entry_refuse(entry, OUTCOME_BUSY, "the bus is at its limit of matches");
         return 1;
     }

@@ -22,7 +22,8 @@ typedef struct BusContext {
     BulkQueue *bulk;
     gboolean own_uid_administrates; /* the daemon's own uid counts as an administrator's */
     sd_bus *broker_bus; /* borrowed: for calls to others on the message bus; NULL: there is none */
-    guint n_calls;      /* calls that wait for their answer */
+    GHashTable *questions; /* uid -> number of those that polkit thinks about */
+    guint n_calls;         /* calls that wait for their answer */
 } BusContext;
 
 /** Connection: one sd-bus connection, to a broker or to a direct client. */

@@ -7,10 +7,13 @@
 
 #include "bus/caller.h"
 #include "bus/driver-iface.h"
+#include "bus/intake.h"
 #include "bus/log-control.h"
 #include "bus/outbox.h"
 #include "bus/ports-iface.h"
 #include "bus/sd-bus-auto.h"
+#include "probe/process.h"
+#include "recovery/events.h"
 #include "util/fd.h"
 #include "util/log.h"
 
@@ -18,8 +21,8 @@
 #define SO_PEERPIDFD 77 /* since Linux 6.5 */
 #endif
 
-/* Connections taken in one turn of the loop. */
-#define ACCEPT_TURN_MAX 16
+/* Connections taken in one turn of the loop: fewer than can be served in it. */
+#define ACCEPT_TURN_MAX 4
 #define ACCEPT_PAUSE_USEC G_TIME_SPAN_SECOND
 #define SEND_BUFFER_BYTES (256 * 1024)
 #define HANDSHAKE_USEC (10 * G_TIME_SPAN_SECOND)
@@ -35,6 +38,7 @@ typedef struct Client {
     Connection connection;
     Caller peer;
     Driver *driver;      /* owned */
+    Intake *intake;      /* owned: what sd-bus gets to read */
     Deadline *handshake; /* owned while it runs */
     GList node;
 } Client;
@@ -79,6 +83,7 @@ static void client_free(Client *client)
     else
         caller_gone(&client->peer);
     connection->link = bus_link_free(connection->link);
+    client->intake = intake_free(client->intake);
     client->driver = driver_free(client->driver);
     sd_bus_close(connection->bus);
     sd_bus_unref(connection->bus);
@@ -91,6 +96,10 @@ static void on_closed(int error, void *data)
 
     if (error == -ENOBUFS || error == -ETIMEDOUT)
         log_info("Cut off the direct connection of uid %u: it does not read what it asked for",
+                 client->peer.uid);
+    else if (error == -EMSGSIZE)
+        log_info("Cut off the direct connection of uid %u: a message is longer than "
+                 "limits.message_bytes allows, or carries too many descriptors",
                  client->peer.uid);
     client_free(client);
 }
@@ -132,18 +141,48 @@ static int export_objects(Client *client)
     return r;
 }
 
-/* Returns: a negative errno; @fd is then still the caller's. */
-static int set_up(sd_bus *bus, const Direct *direct, int fd)
+static int set_up(sd_bus *bus, const Direct *direct)
 {
     int r = sd_bus_set_description(bus, "direct");
 
     if (r >= 0)
         r = sd_bus_set_server(bus, TRUE, direct->server_id);
+    if (r >=
+        0) /* who it is was said by the kernel, and is held against the handshake by the intake */
+        r = sd_bus_set_anonymous(bus, TRUE);
     if (r >= 0)
         r = sd_bus_negotiate_fds(bus, TRUE);
+    return r < 0 ? r : sd_bus_set_sender(bus, DRIVER_OUR_NAME);
+}
+
+/* Puts @client between @bus and the socket @fd, which is taken over in any case. */
+static int connect_client(Client *client, sd_bus *bus, int fd)
+{
+    const Configuration *config = manager_configuration(client->direct->context->manager);
+    AUTO_FD owned_fd = fd;
+    AUTO_FD read_fd = -1;
+    int r;
+
+    client->intake = intake_new(fd, bus, client->peer.uid, config->limit_message_bytes, &read_fd);
+    if (!client->intake)
+        return -errno;
+    r = sd_bus_set_fd(bus, read_fd, fd);
+    if (r < 0)
+        return r;
+    (void)fd_steal(&read_fd); /* sd-bus closes both */
+    (void)fd_steal(&owned_fd);
+    r = export_objects(client);
     if (r >= 0)
-        r = sd_bus_set_sender(bus, DRIVER_OUR_NAME);
-    return r < 0 ? r : sd_bus_set_fd(bus, fd, fd);
+        r = sd_bus_start(bus);
+    /* sd-bus asks for 8 MiB, which a client that does not read would make the kernel hold. */
+    if (r >= 0 && setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BUFFER_BYTES}, sizeof(int)) < 0)
+        r = -errno;
+    return r;
+}
+
+static int pump(void *data, gboolean *ret_more)
+{
+    return intake_pump(((Client *)data)->intake, ret_more);
 }
 
 /* Takes over @fd and @pidfd in any case. */
@@ -153,37 +192,35 @@ static int client_new(Direct *direct, int fd, const struct ucred *peer, int pidf
     AUTO_FD owned_pidfd = pidfd;
     g_autoptr(sd_bus) bus = NULL;
     g_autofree char *name = g_strdup_printf("direct:%" G_GUINT64_FORMAT, ++direct->next_number);
+    ProcessIdentity identity;
     Client *client = NULL;
     int r = sd_bus_new(&bus);
 
     if (r >= 0)
-        r = set_up(bus, direct, fd);
+        r = set_up(bus, direct);
     if (r < 0)
         return r;
-    (void)fd_steal(&owned_fd); /* sd-bus closes it */
-
     client = g_new0(Client, 1);
     client->direct = direct;
     client->node.data = client;
     client->connection.context = direct->context;
-    client->connection.bus = g_steal_pointer(&bus);
+    client->connection.bus = sd_bus_ref(bus);
     client->connection.peer = &client->peer;
     caller_init(&client->peer, &client->connection, name, peer->uid, peer->pid,
                 fd_steal(&owned_pidfd));
+    if (client->peer.pidfd < 0 &&
+        process_identify(peer->pid, -1, &identity, NULL, NULL, NULL, NULL))
+        client->peer.start_ticks = identity.start_ticks;
     g_queue_push_tail_link(&direct->clients, &client->node);
     count_uid(direct, peer->uid, 1);
-    r = export_objects(client);
-    if (r >= 0)
-        r = sd_bus_start(client->connection.bus);
-    if (r >= 0)
-        /* sd-bus asks for 8 MiB, which a client that does not read would make the kernel hold. */
-        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SEND_BUFFER_BYTES}, sizeof(int));
+    r = connect_client(client, bus, fd_steal(&owned_fd));
     if (r < 0) {
         client_free(client);
         return r;
     }
-    client->connection.link = bus_link_new(direct->context->source, client->connection.bus, FALSE,
-                                           &limits, on_closed, client);
+    client->connection.link =
+        bus_link_new(direct->context->source, bus, FALSE, &limits,
+                     &(BusInput){.fd = fd, .pump = pump, .data = client}, on_closed, client);
     client->handshake =
         deadline_add(direct->context->deadlines, g_get_monotonic_time() + HANDSHAKE_USEC,
                      on_handshake_over, client);
@@ -252,7 +289,7 @@ static void on_pause_over(void *data)
 /* The connection that cannot be taken stays in the queue, so the loop would spin on it. */
 static void pause_listening(Direct *direct, int error)
 {
-    log_warning("Cannot take direct connections: %s, trying again in a second", g_strerror(error));
+    event_connections_paused(error);
     stop_listening(direct);
     direct->pause = deadline_add(direct->context->deadlines,
                                  g_get_monotonic_time() + ACCEPT_PAUSE_USEC, on_pause_over, direct);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <stdarg.h>
 
+#include "recovery/metrics.h"
+
 #define ENTRY(outcome, name, number) [(outcome)-1] = SD_BUS_ERROR_MAP(BUS_ERROR_PREFIX name, number)
 
 /* By Outcome, less the one for OUTCOME_OK; sd-bus keeps a reference for good. */
@@ -45,6 +47,9 @@ int bus_error_set(sd_bus_error *error, Outcome outcome, const char *format, ...)
 {
     va_list ap;
 
+    metrics_count(METRIC_REQUESTS_REFUSED);
+    if (outcome == OUTCOME_QUOTA_EXCEEDED)
+        metrics_count(METRIC_QUOTA_REFUSALS);
     va_start(ap, format);
     (void)sd_bus_error_setfv(error, bus_error_name(outcome), format, ap);
     va_end(ap);
@@ -55,5 +60,6 @@ int bus_error_set_gerror(sd_bus_error *error, const GError *gerror)
 {
     if (gerror->domain == OUTCOME_ERROR && gerror->code > OUTCOME_OK && gerror->code < _OUTCOME_MAX)
         return bus_error_set(error, (Outcome)gerror->code, "%s", gerror->message);
+    metrics_count(METRIC_REQUESTS_REFUSED);
     return sd_bus_error_set(error, SD_BUS_ERROR_FAILED, gerror->message);
 }

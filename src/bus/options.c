@@ -200,11 +200,16 @@ static gboolean apply_health_url(const char *name, const Value *value, void *tar
     return TRUE;
 }
 
+/* A check has a place of a few for its time, and others wait for it. */
+#define HEALTH_TIMEOUT_MAX_MSEC 60000
+
 static gboolean apply_health_timeout(const char *name, const Value *value, void *target,
                                      GError **error)
 {
     if (value->number == 0)
         return refuse(error, "Option '%s': must be at least 1", name);
+    if (value->number > HEALTH_TIMEOUT_MAX_MSEC)
+        return refuse(error, "Option '%s': must be at most %d", name, HEALTH_TIMEOUT_MAX_MSEC);
     ((AllocateArguments *)target)->request.health_timeout_msec = value->number;
     return TRUE;
 }

@@ -4,7 +4,7 @@
 #include "bus/notice.h"
 #include "bus/ports-iface.h"
 #include "bus/sd-bus-auto.h"
-#include "util/log.h"
+#include "recovery/events.h"
 
 /* Signals in one turn of the loop, so that a mass release does not keep callers waiting. */
 #define TURN_MAX 64
@@ -181,13 +181,12 @@ static void deliver(Outbox *outbox, const Notice *notice)
         bus_link_touch(connection->link);
     }
     if (r < 0)
-        log_warning("Cannot put the signal %s together: %s, ignoring", notice_signal(notice->kind),
-                    g_strerror(-r));
+        event_signal_lost(notice_signal(notice->kind), -r);
 }
 
 static void send_properties(Outbox *outbox, Connection *connection)
 {
-    const char *names[5] = {NULL};
+    const char *names[6] = {NULL};
     guint n = 0;
 
     if (outbox->state_changed) {
@@ -196,6 +195,7 @@ static void send_properties(Outbox *outbox, Connection *connection)
     }
     if (outbox->configuration_changed) {
         names[n++] = "ServiceTypes";
+        names[n++] = "AutoAllocation";
         names[n++] = "ConfigFiles";
     }
     (void)sd_bus_emit_properties_changed_strv(connection->bus, PORTS_PATH, PORTS_INTERFACE,

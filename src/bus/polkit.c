@@ -67,8 +67,8 @@ static int append_subject(sd_bus_message *call, Caller *caller)
                                      caller->name);
     if (caller->pid <= 0 ||
         !process_identify(caller->pid, caller->pidfd, &identity, &uid, NULL, NULL, NULL) ||
-        uid != caller->uid)
-        return -ESRCH;
+        uid != caller->uid || (caller->pidfd < 0 && identity.start_ticks != caller->start_ticks))
+        return -ESRCH; /* somebody else has the number by now */
     return sd_bus_message_append(call, "(sa{sv})", "unix-process", 3, "pid", "u",
                                  (guint32)identity.pid, "start-time", "t", identity.start_ticks,
                                  "uid", "i", (gint32)caller->uid);

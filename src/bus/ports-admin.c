@@ -53,7 +53,7 @@ int ports_reload(sd_bus_message *m, void *userdata, sd_bus_error *error)
 
     if (!call)
         return -EDQUOT;
-    authority_ask(call, AUTHORITY_RELOAD, call->caller->uid, reload_allowed);
+    authority_ask(call, AUTHORITY_RELOAD, AUTHORITY_NOBODY, NULL, reload_allowed);
     return 1;
 }
 
@@ -90,7 +90,7 @@ int ports_recover(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (!call)
         return -EDQUOT;
     call->number = (guint)dry_run;
-    authority_ask(call, AUTHORITY_RECOVER, call->caller->uid, recover_allowed);
+    authority_ask(call, AUTHORITY_RECOVER, AUTHORITY_NOBODY, NULL, recover_allowed);
     return 1;
 }
 
@@ -143,7 +143,7 @@ int ports_cleanup(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (!call)
         return -EDQUOT;
     call->number = (guint)dry_run;
-    authority_ask(call, AUTHORITY_CLEANUP, AUTHORITY_NOBODY, cleanup_allowed);
+    authority_ask(call, AUTHORITY_CLEANUP, AUTHORITY_NOBODY, NULL, cleanup_allowed);
     return 1;
 }
 

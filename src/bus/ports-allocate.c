@@ -2,6 +2,7 @@
 #include "bus/ports-methods.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "bus/authority.h"
 #include "bus/caller.h"
@@ -182,7 +183,7 @@ typedef struct Allocation {
     AllocateArguments arguments;
     Watched watched;
     gboolean foreign_check; /* health_url names another port than the lease's own */
-    gboolean foreign_unit;  /* what is to be restarted is not the unit that the caller runs in */
+    gboolean foreign_unit;  /* what is to be restarted is not the caller's alone */
 } Allocation;
 
 static void allocation_clear(Allocation *allocation)
@@ -208,42 +209,55 @@ static gboolean inspect(Caller *caller, Allocation *allocation, GError **error)
         return TRUE;
     if (!watched_check_restart(caller, &allocation->watched, context->own_uid_administrates, error))
         return FALSE;
-    allocation->foreign_unit = g_strcmp0(allocation->watched.unit, caller_unit(caller)) != 0;
+    /* The unit that the caller runs in is not for that its own: cron's jobs run in cron.service. */
+    allocation->foreign_unit = allocation->watched.foreign_unit;
     return TRUE;
 }
 
-/* Returns: the first of what the request needs that is not granted, as a bit; 0 when all is. */
-static guint missing_permission(const Caller *caller, const Allocation *allocation, guint granted)
+/* Need: one of what a request has to be allowed, with what it is about. */
+typedef struct Need {
+    AuthorityAction action;
+    gboolean needed;
+    const char *name; /* of what it is about */
+    char *value;      /* owned */
+} Need;
+
+#define NEEDS 4
+
+static void needs_clear(Need (*needs)[NEEDS])
 {
-    const struct {
-        AuthorityAction action;
-        gboolean needed;
-    } needs[] = {
-        {AUTHORITY_PRIVILEGED_PORT, needs_privilege(&allocation->arguments.request)},
-        {AUTHORITY_WATCH_PROCESS, allocation->watched.foreign},
-        {AUTHORITY_CHECK_PORT, allocation->foreign_check},
-        {AUTHORITY_RESTART_UNIT, allocation->foreign_unit},
-    };
-
-    for (size_t i = 0; i < G_N_ELEMENTS(needs); i++) {
-        guint bit = 1U << needs[i].action;
-
-        if (needs[i].needed && !(granted & bit) &&
-            !authority_check(caller, needs[i].action, AUTHORITY_NOBODY, NULL))
-            return bit;
-    }
-    return 0;
+    for (size_t i = 0; i < NEEDS; i++)
+        g_free((*needs)[i].value);
 }
 
-/* A call's number: the form in the low bits, then a bit for each permission that was granted, and
- * which one is being asked for. */
-#define NUMBER_FORM(number) ((Form)((number)&3))
-#define NUMBER_GRANTED(number) (((number) >> 2) & 0x3fff)
-#define NUMBER_ASKED(number) ((number) >> 16)
-#define NUMBER(form, granted, asked) ((guint)(form) | (granted) << 2 | (asked) << 16)
-G_STATIC_ASSERT(_AUTHORITY_ACTION_MAX <= 14);
+/* A process is named with its start, since another one may have its number by the time of a yes. */
+static char *describe_process(const ProcessIdentity *process)
+{
+    return g_strdup_printf("%d since %" G_GUINT64_FORMAT, process->pid, process->start_ticks);
+}
 
-static void start(Call *call, Allocation *allocation)
+static void list_needs(const Allocation *allocation, Need (*ret_needs)[NEEDS])
+{
+    const LeaseRequest *request = &allocation->arguments.request;
+    const Watched *watched = &allocation->watched;
+    gboolean privileged = needs_privilege(request);
+    const Need needs[NEEDS] = {
+        {AUTHORITY_PRIVILEGED_PORT, privileged, "port",
+         privileged ? g_strdup_printf("%u", request->port ? request->port : request->range.first)
+                    : NULL},
+        {AUTHORITY_WATCH_PROCESS, watched->foreign, "process",
+         watched->foreign ? describe_process(&watched->identity) : NULL},
+        {AUTHORITY_CHECK_PORT, allocation->foreign_check, "url",
+         g_strdup(allocation->foreign_check ? request->health_url : NULL)},
+        {AUTHORITY_RESTART_UNIT, allocation->foreign_unit, "unit",
+         g_strdup(allocation->foreign_unit ? watched->unit : NULL)},
+    };
+
+    memcpy(*ret_needs, needs, sizeof(needs));
+}
+
+/* A call's number is its form. */
+static void start(Call *call, Allocation *allocation, gboolean privileged)
 {
     static const AllocateDone done[] = {
         [FORM_PORT] = allocate_done,
@@ -251,20 +265,17 @@ static void start(Call *call, Allocation *allocation)
         [FORM_BLOCK] = allocate_block_done,
     };
     LeaseRequest *request = &allocation->arguments.request;
-    guint granted = NUMBER_GRANTED(call->number);
     ManagerJob *job = NULL;
 
     request->uid = call->caller->uid;
-    request->privileged =
-        (granted & (1U << AUTHORITY_PRIVILEGED_PORT)) ||
-        authority_check(call->caller, AUTHORITY_PRIVILEGED_PORT, AUTHORITY_NOBODY, NULL);
+    request->privileged = privileged;
     request->process = allocation->watched.identity;
     request->unit = request->process.pid > 0 ? allocation->watched.unit : caller_unit(call->caller);
     request->health_url = allocation->arguments.health_url;
     if (request->lifetime == LIFETIME_CLIENT)
         request->client = call->caller->name;
     job = manager_allocate(call->context->manager, request, &allocation->arguments.options,
-                           done[NUMBER_FORM(call->number)], call);
+                           done[call->number], call);
     if (job) /* else it is answered, and the call gone */
         call->job = job;
 }
@@ -274,18 +285,22 @@ static void allowed(Call *call, const GError *refusal);
 /* Asks for what is missing, one after the other, or starts. */
 static void advance(Call *call, Allocation *allocation)
 {
-    Form form = NUMBER_FORM(call->number);
-    guint granted = NUMBER_GRANTED(call->number);
-    guint missing = missing_permission(call->caller, allocation, granted);
-    AuthorityAction action;
+    Need needs[NEEDS] __attribute__((cleanup(needs_clear)));
+    gboolean privileged;
 
-    if (missing == 0) {
-        start(call, allocation);
-        return;
+    list_needs(allocation, &needs);
+    for (size_t i = 0; i < NEEDS; i++) {
+        const char *details[] = {needs[i].name, needs[i].value, NULL};
+
+        if (needs[i].needed &&
+            !authority_allows(call, needs[i].action, AUTHORITY_NOBODY, details)) {
+            authority_ask(call, needs[i].action, AUTHORITY_NOBODY, details, allowed);
+            return;
+        }
     }
-    action = (AuthorityAction)g_bit_nth_lsf(missing, -1);
-    call->number = NUMBER(form, granted, (guint)action);
-    authority_ask(call, action, AUTHORITY_NOBODY, allowed);
+    privileged = needs[0].needed ||
+                 authority_check(call->caller, AUTHORITY_PRIVILEGED_PORT, AUTHORITY_NOBODY, NULL);
+    start(call, allocation, privileged);
 }
 
 /* Time has passed: what the message says is the same, what it names is looked at again. */
@@ -293,14 +308,12 @@ static void allowed(Call *call, const GError *refusal)
 {
     g_auto(Allocation) allocation = {0};
     g_autoptr(GError) error = NULL;
-    Form form = NUMBER_FORM(call->number);
-    guint granted = NUMBER_GRANTED(call->number) | 1U << NUMBER_ASKED(call->number);
+    Form form = (Form)call->number;
 
     if (refusal) {
         call_refuse(call, refusal);
         return;
     }
-    call->number = NUMBER(form, granted, 0U);
     (void)sd_bus_message_rewind(call->message, TRUE); /* it was read before */
     if (read_request(call->message, form, &allocation.arguments, &error) &&
         inspect(call->caller, &allocation, &error))
@@ -322,7 +335,7 @@ static int allocate(sd_bus_message *m, Connection *connection, Form form, sd_bus
     call = call_new(connection, m, error);
     if (!call)
         return -EDQUOT;
-    call->number = NUMBER(form, 0U, 0U);
+    call->number = form;
     advance(call, &allocation);
     return 1;
 }

@@ -79,6 +79,8 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("LeaseCount", "u", ports_get_lease_count, 0, 0),
     SD_BUS_PROPERTY("ServiceTypes", "a{sa{sv}}", ports_get_service_types, 0,
                     SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+    SD_BUS_PROPERTY("AutoAllocation", "a{sv}", ports_get_auto_allocation, 0,
+                    SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     SD_BUS_PROPERTY("ConfigFiles", "as", ports_get_config_files, 0,
                     SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
 

@@ -51,6 +51,9 @@ int ports_get_lease_count(sd_bus *bus, const char *path, const char *interface,
 int ports_get_service_types(sd_bus *bus, const char *path, const char *interface,
                             const char *property, sd_bus_message *reply, void *userdata,
                             sd_bus_error *error);
+int ports_get_auto_allocation(sd_bus *bus, const char *path, const char *interface,
+                              const char *property, sd_bus_message *reply, void *userdata,
+                              sd_bus_error *error);
 int ports_get_config_files(sd_bus *bus, const char *path, const char *interface,
                            const char *property, sd_bus_message *reply, void *userdata,
                            sd_bus_error *error);

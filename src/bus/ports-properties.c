@@ -77,6 +77,18 @@ DEFINE_GETTER(ports_get_service_types)
     return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+DEFINE_GETTER(ports_get_auto_allocation)
+{
+    const Configuration *config = manager_configuration(manager_of(userdata));
+    int r = sd_bus_message_open_container(reply, SD_BUS_TYPE_ARRAY, "{sv}");
+
+    if (r >= 0 && config->auto_enabled)
+        r = encode_range(reply, "port_range", config->auto_range);
+    if (r >= 0 && config->auto_enabled)
+        r = encode_entry_u32(reply, "chunk_size", config->auto_chunk_size);
+    return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
 DEFINE_GETTER(ports_get_config_files)
 {
     return sd_bus_message_append_strv(reply, manager_configuration(manager_of(userdata))->files);

@@ -90,6 +90,8 @@ static int act_on_lease(sd_bus_message *m, Connection *connection, AuthorityActi
 {
     g_autoptr(GError) refusal = NULL;
     const Lease *lease = lookup_lease_of_message(connection->context->manager, m, &refusal);
+    g_autofree char *port = NULL;
+    g_autofree char *owner = NULL;
     Call *call = NULL;
 
     if (!lease)
@@ -97,7 +99,12 @@ static int act_on_lease(sd_bus_message *m, Connection *connection, AuthorityActi
     call = call_new(connection, m, error);
     if (!call)
         return -EDQUOT;
-    authority_ask(call, action, lease->uid, allowed);
+    port = g_strdup_printf("%u", lease->port);
+    owner = g_strdup_printf("%u", lease->uid);
+    authority_ask(
+        call, action, lease->uid,
+        (const char *const[]){"lease", lease->id.text, "port", port, "owner", owner, NULL},
+        allowed);
     return 1;
 }
 
@@ -170,19 +177,36 @@ static GPtrArray *read_leases_on_port(Manager *manager, sd_bus_message *m, GErro
     return g_steal_pointer(&leases);
 }
 
-/* A number is no fence: it may be somebody else's since the question was asked. */
-static gboolean check_owners(const GPtrArray *leases, uid_t caller, uid_t asked, GError **error)
+/* Returns: (transfer full): the ids of @leases, by blanks. */
+static char *ids_of(const GPtrArray *leases)
 {
-    for (guint i = 0; i < leases->len; i++) {
-        const Lease *lease = leases->pdata[i];
+    GString *ids = g_string_new(NULL);
 
-        if (lease->uid == caller || lease->uid == asked)
-            continue;
-        g_set_error(error, OUTCOME_ERROR, OUTCOME_NOT_OWNER, "port %u has changed hands",
-                    lease->port);
-        return FALSE;
-    }
-    return TRUE;
+    for (guint i = 0; i < leases->len; i++)
+        g_string_append_printf(ids, "%s%s", i > 0 ? " " : "",
+                               ((const Lease *)leases->pdata[i])->id.text);
+    return g_string_free(ids, FALSE);
+}
+
+/* The one of somebody else decides, where tcp and udp belong to two. */
+static uid_t owner_for(const GPtrArray *leases, uid_t caller)
+{
+    uid_t owner = ((const Lease *)leases->pdata[0])->uid;
+
+    return owner == caller ? ((const Lease *)leases->pdata[leases->len - 1])->uid : owner;
+}
+
+/* A number is no fence: there may be another lease on it since the question was asked. */
+static gboolean check_same(const Call *call, const GPtrArray *leases, GError **error)
+{
+    g_autofree char *ids = ids_of(leases);
+
+    if (authority_allows(call, AUTHORITY_RELEASE, owner_for(leases, call->caller->uid),
+                         (const char *const[]){"lease", ids, NULL}))
+        return TRUE;
+    g_set_error(error, OUTCOME_ERROR, OUTCOME_NOT_OWNER, "port %u has changed hands",
+                ((const Lease *)leases->pdata[0])->port);
+    return FALSE;
 }
 
 static void release_port_allowed(Call *call, const GError *refusal)
@@ -196,7 +220,7 @@ static void release_port_allowed(Call *call, const GError *refusal)
     }
     (void)sd_bus_message_rewind(call->message, TRUE); /* it was read before */
     leases = read_leases_on_port(call->context->manager, call->message, &error);
-    if (leases && check_owners(leases, call->caller->uid, call->number, &error))
+    if (leases && check_same(call, leases, &error))
         release(call, leases, reply_empty);
     else
         call_refuse(call, error);
@@ -207,21 +231,18 @@ int ports_release_port(sd_bus_message *m, void *userdata, sd_bus_error *error)
     Connection *connection = userdata;
     g_autoptr(GPtrArray) leases = NULL;
     g_autoptr(GError) refusal = NULL;
-    uid_t owner;
+    g_autofree char *ids = NULL;
     Call *call = NULL;
 
     leases = read_leases_on_port(connection->context->manager, m, &refusal);
     if (!leases)
         return bus_error_set_gerror(error, refusal);
-    /* The one of somebody else decides, where tcp and udp belong to two. */
-    owner = ((const Lease *)leases->pdata[0])->uid;
-    if (owner == connection->current->uid)
-        owner = ((const Lease *)leases->pdata[leases->len - 1])->uid;
     call = call_new(connection, m, error);
     if (!call)
         return -EDQUOT;
-    call->number = owner;
-    authority_ask(call, AUTHORITY_RELEASE, owner, release_port_allowed);
+    ids = ids_of(leases);
+    authority_ask(call, AUTHORITY_RELEASE, owner_for(leases, call->caller->uid),
+                  (const char *const[]){"lease", ids, NULL}, release_port_allowed);
     return 1;
 }
 

@@ -170,10 +170,12 @@ BusService *bus_service_new(const BusServiceOptions *options, GError **error)
     service->options = *options;
     context->manager = options->manager;
     context->own_uid_administrates = options->own_uid_administrates;
+    context->questions = g_hash_table_new(NULL, NULL);
     context->deadlines = deadline_queue_new(options->context);
     context->source = bus_source_new(options->context, context->deadlines, error);
     if (!context->source) {
         context->deadlines = deadline_queue_free(context->deadlines);
+        g_hash_table_unref(context->questions);
         g_free(service);
         return NULL;
     }
@@ -197,6 +199,7 @@ BusService *bus_service_free(BusService *service)
     service->context.outbox = outbox_free(service->context.outbox);
     service->context.source = bus_source_free(service->context.source);
     service->context.deadlines = deadline_queue_free(service->context.deadlines);
+    g_hash_table_unref(service->context.questions);
     g_free(service);
     return NULL;
 }

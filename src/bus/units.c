@@ -23,7 +23,7 @@ typedef struct Question {
     GList link;
 } Question;
 
-static void answer(Question *question, UnitState state, const GError *error)
+static void answer(Question *question, UnitSight sight, const GError *error)
 {
     UnitDone done = question->done;
     void *data = question->done_data;
@@ -31,7 +31,7 @@ static void answer(Question *question, UnitState state, const GError *error)
     g_queue_unlink(&question->units->questions, &question->link);
     question->slot = sd_bus_slot_unref(question->slot);
     g_free(question);
-    done(state, error, data);
+    done(sight, error, data);
 }
 
 static void answer_error(Question *question, const char *what, int code, const char *message)
@@ -39,7 +39,7 @@ static void answer_error(Question *question, const char *what, int code, const c
     g_autoptr(GError) error =
         g_error_new(G_IO_ERROR, g_io_error_from_errno(code), "%s: %s", what, message);
 
-    answer(question, UNIT_UNKNOWN, error);
+    answer(question, (UnitSight){UNIT_UNKNOWN, 0}, error);
 }
 
 /* ---- the state of a unit --------------------------------------------------------------------- */
@@ -51,14 +51,48 @@ static UnitState parse_state(const char *active, const char *sub)
         return UNIT_STARTING;
     if (strcmp(active, "active") == 0 || strcmp(active, "deactivating") == 0)
         return UNIT_RUNNING;
-    return UNIT_STOPPED;
+    return strcmp(active, "failed") == 0 ? UNIT_FAILED : UNIT_STOPPED;
+}
+
+static int on_since(sd_bus_message *reply, void *userdata, sd_bus_error *unused)
+{
+    Question *question = userdata;
+    UnitSight sight = {UNIT_RUNNING, 0};
+    guint64 usec = 0;
+
+    /* A unit that is gone again, say: it ran a moment ago, which is all that is known then. */
+    if (!sd_bus_message_is_method_error(reply, NULL) &&
+        sd_bus_message_enter_container(reply, SD_BUS_TYPE_VARIANT, "t") > 0 &&
+        sd_bus_message_read(reply, "t", &usec) > 0)
+        sight.active_since_usec = (gint64)MIN(usec, (guint64)G_MAXINT64);
+    answer(question, sight, NULL);
+    return 1;
+}
+
+/* When it was started, which tells a unit that went on from one that was started anew. */
+static void ask_since(Question *question, const char *path)
+{
+    g_autoptr(sd_bus_message) call = NULL;
+    sd_bus *bus = question->units->bus(question->units->data);
+    int r = bus ? sd_bus_message_new_method_call(bus, &call, "org.freedesktop.systemd1", path,
+                                                 "org.freedesktop.DBus.Properties", "Get")
+                : -ENOTCONN;
+
+    if (r >= 0)
+        r = sd_bus_message_append(call, "ss", "org.freedesktop.systemd1.Unit",
+                                  "ActiveEnterTimestampMonotonic");
+    question->slot = sd_bus_slot_unref(question->slot);
+    if (r >= 0)
+        r = sd_bus_call_async(bus, &question->slot, call, on_since, question, TIMEOUT_USEC);
+    if (r < 0)
+        answer(question, (UnitSight){UNIT_RUNNING, 0}, NULL);
 }
 
 static int on_state(sd_bus_message *reply, void *userdata, sd_bus_error *unused)
 {
     Question *question = userdata;
     const sd_bus_error *error = sd_bus_message_get_error(reply);
-    const char *active = NULL, *sub = NULL;
+    const char *active = NULL, *sub = NULL, *path = NULL;
     int r;
 
     if (error) {
@@ -70,12 +104,14 @@ static int on_state(sd_bus_message *reply, void *userdata, sd_bus_error *unused)
     if (r >= 0)
         r = sd_bus_message_enter_container(reply, SD_BUS_TYPE_STRUCT, "ssssssouso");
     if (r > 0)
-        r = sd_bus_message_read(reply, "sssss", NULL, NULL, NULL, &active, &sub);
+        r = sd_bus_message_read(reply, "sssssso", NULL, NULL, NULL, &active, &sub, NULL, &path);
     if (r <= 0)
         answer_error(question, "the service manager's answer cannot be read", r < 0 ? -r : ENODATA,
                      g_strerror(r < 0 ? -r : ENODATA));
+    else if (parse_state(active, sub) == UNIT_RUNNING)
+        ask_since(question, path);
     else
-        answer(question, parse_state(active, sub), NULL);
+        answer(question, (UnitSight){parse_state(active, sub), 0}, NULL);
     return 1;
 }
 
@@ -90,7 +126,7 @@ static int on_restarted(sd_bus_message *reply, void *userdata, sd_bus_error *unu
         answer_error(question, "the service manager does not restart the unit",
                      sd_bus_message_get_errno(reply), error->message);
     else
-        answer(question, UNIT_STARTING, NULL);
+        answer(question, (UnitSight){UNIT_STARTING, 0}, NULL);
     return 1;
 }
 

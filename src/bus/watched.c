@@ -56,6 +56,7 @@ gboolean watched_check_restart(const Caller *caller, Watched *watched, gboolean 
                              "system's instance ('styxyctl --system')");
     if (!g_str_has_suffix(unit, ".service"))
         return refuse(error, "the process does not run in a service that could be restarted");
+    watched->foreign_unit = !process_unit_is_of(&identity, caller->uid);
     g_free(watched->unit);
     watched->unit = g_steal_pointer(&unit);
     return TRUE;

@@ -9,6 +9,7 @@ typedef struct Watched {
     ProcessIdentity identity; /* all zero where none is named */
     char *unit;               /* owned: the systemd unit it runs in, NULL = none */
     gboolean foreign;         /* it is not one of the caller's uid */
+    gboolean foreign_unit; /* of watched_check_restart(): others than the caller run in it, too */
 } Watched;
 
 /**
@@ -24,7 +25,8 @@ void watched_clear(Watched *watched);
 
 /**
  * watched_check_restart: whether there is a unit that this daemon's service manager can restart:
- * the one of the process, or of the caller where he names none. Fills in watched->unit.
+ * the one of the process, or of the caller where he names none. Fills in watched->unit and
+ * foreign_unit.
  * @user_scope: the daemon is a user's own, and its service manager is that user's.
  *
  * A unit of a user manager is known to that manager alone, and one of the same name to the system's

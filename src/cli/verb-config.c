@@ -160,6 +160,22 @@ static ExitStatus config_show(const Arguments *args, GVariant *properties, GErro
     return EXIT_STATUS_OK;
 }
 
+/* What the daemon grants from: the ranges of the types, and the one for unknown types. */
+static void add_configured(GVariant *types, GVariant *properties, PortSet *set)
+{
+    g_autoptr(GVariant) automatic =
+        g_variant_lookup_value(properties, "AutoAllocation", G_VARIANT_TYPE_VARDICT);
+
+    for (gsize i = 0; i < g_variant_n_children(types); i++) {
+        g_autoptr(GVariant) settings = NULL;
+
+        g_variant_get_child(types, i, "{s@a{sv}}", NULL, &settings);
+        port_set_add_range(set, type_range(settings));
+    }
+    if (automatic)
+        port_set_add_range(set, type_range(automatic));
+}
+
 /* Reads "A-B,C,…" as the kernel writes it; what is not understood is left out. */
 static void read_reserved(const char *text, PortSet *set)
 {
@@ -169,8 +185,7 @@ static void read_reserved(const char *text, PortSet *set)
         PortRange range;
 
         if (port_range_parse(g_strstrip(parts[i]), &range))
-            for (guint port = range.first; port <= range.last; port++)
-                port_set_add(set, (guint16)port);
+            port_set_add_range(set, range);
     }
 }
 
@@ -208,15 +223,7 @@ static ExitStatus config_sysctl(GVariant *properties, GError **error)
 
     if (!types)
         return EXIT_STATUS_FAILED;
-    for (gsize i = 0; i < g_variant_n_children(types); i++) {
-        g_autoptr(GVariant) settings = NULL;
-        PortRange range;
-
-        g_variant_get_child(types, i, "{s@a{sv}}", NULL, &settings);
-        range = type_range(settings);
-        for (guint port = range.first; port && port <= range.last; port++)
-            port_set_add(ours, (guint16)port);
-    }
+    add_configured(types, properties, ours);
     if (g_file_get_contents(RESERVED_NOW, &now, NULL, NULL))
         read_reserved(now, others);
     for (size_t i = 0; i < G_N_ELEMENTS(others->words); i++)

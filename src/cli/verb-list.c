@@ -127,7 +127,7 @@ ExitStatus verb_show(const Arguments *args, GError **error)
 
 static void print_health(GVariant *leases)
 {
-    enum { PORT, PROTO, TYPE, HEALTH, FAILURES, SEEN, REASON, USER, UNIT, CHECK, N_COLUMNS };
+    enum { PORT, PROTO, TYPE, HEALTH, FAILURES, SEEN, CHECKED, REASON, USER, UNIT, URL, N_COLUMNS };
     const Column columns[N_COLUMNS] = {
         [PORT] = {_("PORT"), COLUMN_RIGHT},
         [PROTO] = {_("PROTO"), COLUMN_NONE},
@@ -135,10 +135,11 @@ static void print_health(GVariant *leases)
         [HEALTH] = {_("HEALTH"), COLUMN_NONE},
         [FAILURES] = {_("FAILURES"), COLUMN_RIGHT},
         [SEEN] = {_("LAST SEEN"), COLUMN_RIGHT},
+        [CHECKED] = {_("LAST CHECK"), COLUMN_RIGHT},
         [REASON] = {_("REASON"), COLUMN_FLEXIBLE | COLUMN_OPTIONAL},
         [USER] = {_("USER"), COLUMN_FLEXIBLE},
         [UNIT] = {_("UNIT"), COLUMN_FLEXIBLE | COLUMN_OPTIONAL},
-        [CHECK] = {_("CHECK"), COLUMN_FLEXIBLE | COLUMN_OPTIONAL},
+        [URL] = {_("URL"), COLUMN_FLEXIBLE | COLUMN_OPTIONAL},
     };
     g_autoptr(Table) table = table_new(columns, N_COLUMNS);
 
@@ -153,33 +154,38 @@ static void print_health(GVariant *leases)
         set_health(table, HEALTH, lease);
         table_set_format(table, FAILURES, "%u", (guint)dict_number(lease, "failures"));
         set_ago(table, SEEN, dict_number(lease, "last_seen_usec"));
+        set_ago(table, CHECKED, dict_number(lease, "last_check_usec"));
         table_set(table, REASON, dict_string(lease, "health_reason"), NULL);
         table_set(table, USER, user, NULL);
         table_set(table, UNIT, dict_string(lease, "unit"), NULL);
-        table_set(table, CHECK, dict_string(lease, "health_url"), NULL);
+        table_set(table, URL, dict_string(lease, "health_url"), NULL);
     }
     output_table(table);
 }
 
-static GVariant *health_of(Client *client, const Arguments *args, GError **error)
+/* @ref: NULL = all of them. */
+static GVariant *health_of(Client *client, const Arguments *args, const LeaseRef *ref,
+                           GError **error)
 {
-    const char *name = arguments_operand(args, 0);
     g_autoptr(GVariant) lease = NULL;
-    LeaseRef ref;
 
-    if (!name)
+    if (!ref)
         return list_leases(client, args, error);
-    if (!lease_ref_read(args, name, &ref, error))
-        return NULL;
-    lease = lease_find(client, &ref, error);
+    lease = lease_find(client, ref, error);
     return lease ? g_variant_ref_sink(g_variant_new_array(NULL, &lease, 1)) : NULL;
 }
 
 ExitStatus verb_health(const Arguments *args, GError **error)
 {
-    g_autoptr(Client) client = client_open(args, error);
-    g_autoptr(GVariant) leases = client ? health_of(client, args, error) : NULL;
+    const char *name = arguments_operand(args, 0);
+    g_autoptr(Client) client = NULL;
+    g_autoptr(GVariant) leases = NULL;
+    LeaseRef ref;
 
+    if (name && !lease_ref_read(args, name, &ref, error))
+        return EXIT_STATUS_USAGE;
+    client = client_open(args, error);
+    leases = client ? health_of(client, args, name ? &ref : NULL, error) : NULL;
     if (!leases)
         return EXIT_STATUS_FAILED;
     if (output_json_mode() != JSON_MODE_OFF) {

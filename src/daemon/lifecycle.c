@@ -3,7 +3,7 @@
 
 #include <systemd/sd-daemon.h>
 
-#include "util/log.h"
+#include "recovery/events.h"
 
 #define IDLE_MSEC 30000
 
@@ -64,7 +64,7 @@ guint lifecycle_idle_msec(void)
     if (setting) {
         if (g_ascii_string_to_unsigned(setting, 10, 0, G_MAXINT, &msec, NULL))
             return (guint)msec;
-        log_warning("STYXY_IDLE_MSEC is no number of milliseconds, ignoring");
+        event_setting_ignored("STYXY_IDLE_MSEC", "number of milliseconds");
     }
     return g_getenv("LISTEN_FDS") || g_getenv("NOTIFY_SOCKET") || g_getenv("DBUS_STARTER_ADDRESS")
                ? IDLE_MSEC
@@ -80,6 +80,6 @@ guint lifecycle_compact_bytes(void)
         return 0;
     if (g_ascii_string_to_unsigned(setting, 10, 0, G_MAXINT, &bytes, NULL))
         return (guint)bytes;
-    log_warning("STYXY_COMPACT_BYTES is no number of bytes, ignoring");
+    event_setting_ignored("STYXY_COMPACT_BYTES", "number of bytes");
     return 0;
 }

@@ -17,6 +17,7 @@
 #include "daemon/sockets.h"
 #include "recovery/events.h"
 #include "recovery/manager.h"
+#include "recovery/message-ids.h"
 #include "util/fd.h"
 #include "util/log.h"
 
@@ -144,7 +145,6 @@ static void on_named(void *data)
 /* Without a broker there is the direct socket, which is worth being ready for. */
 static void on_lost(void *data)
 {
-    log_warning("no message bus, serving the direct socket alone until there is one");
     on_named(data);
 }
 
@@ -152,17 +152,17 @@ static void on_failed(const GError *error, void *data)
 {
     Daemon *daemon = data;
 
-    log_error("%s", error->message);
+    event_daemon_failed(error);
     daemon->status = EXIT_FAILED;
     leave(daemon);
 }
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
-static int fail(const GError *error, int status)
+static int fail(const GError *error)
 {
-    log_error("%s", error->message);
-    return status;
+    event_daemon_failed(error);
+    return EXIT_FAILED;
 }
 
 static int check_config(Daemon *daemon)
@@ -217,7 +217,8 @@ static int run(Daemon *daemon)
     config = load_configuration(daemon, &error);
     if (!config) {
         sockets_refuse(&sockets);
-        return fail(error, EXIT_CONFIG);
+        event_configuration_invalid(error);
+        return EXIT_CONFIG;
     }
     event_configuration_loaded(config);
 
@@ -231,11 +232,11 @@ static int run(Daemon *daemon)
                                .became_idle_data = daemon};
     daemon->manager = manager_new(&options, &error);
     if (!daemon->manager)
-        return fail(error, EXIT_FAILED);
+        return fail(error);
     manager_start(daemon->manager);
 
     if (!start_bus(daemon, &sockets, &error))
-        return fail(error, EXIT_FAILED);
+        return fail(error);
     lifecycle_watchdog(NULL);
     g_main_loop_run(daemon->loop);
     return daemon->status;
@@ -264,11 +265,13 @@ int main(int argc, char **argv)
         return status;
     }
     log_init("styxyd", LOG_TARGET_AUTO, LOG_INFO);
+    log_set_library_message_id(MESSAGE_LIBRARY);
     daemon.loop = g_main_loop_new(NULL, FALSE);
     (void)g_unix_signal_add(SIGTERM, on_terminate, &daemon);
     (void)g_unix_signal_add(SIGINT, on_terminate, &daemon);
     (void)g_unix_signal_add(SIGHUP, on_hangup, &daemon);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is a full disk: EFBIG */
     status = run(&daemon);
     clear(&daemon);
     return status;

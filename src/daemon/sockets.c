@@ -12,8 +12,8 @@
 #include <systemd/sd-daemon.h>
 #include <fcntl.h>
 
+#include "recovery/events.h"
 #include "util/fd.h"
-#include "util/log.h"
 
 static void clear_held(gpointer data)
 {
@@ -43,9 +43,7 @@ void sockets_take(PassedSockets *sockets)
 
             g_array_append_val(sockets->held, held);
         } else {
-            log_warning(
-                "descriptor %d (%s) from the service manager is not one of ours, closing it", fd,
-                names[i]);
+            event_descriptor_unknown(fd, names[i]);
             (void)fd_close(fd);
         }
     }

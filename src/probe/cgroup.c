@@ -137,6 +137,32 @@ static struct {
     gint64 walk_end_usec; /* and ended */
 } cache;
 
+const char *cgroup_mount(void)
+{
+    if (!cache.looked) {
+        cache.looked = TRUE;
+        cache.mount = find_mount();
+    }
+    return cache.mount;
+}
+
+char *cgroup_prefix_of_unit(const char *path, const char *unit)
+{
+    g_autoptr(GString) prefix = g_string_new(NULL);
+    g_auto(GStrv) parts = g_strsplit(path, "/", -1);
+
+    for (guint i = 0; parts[i]; i++) {
+        const char *name = parts[i][0] == '_' ? parts[i] + 1 : parts[i];
+
+        if (parts[i][0] == '\0')
+            continue;
+        g_string_append_printf(prefix, "/%s", parts[i]);
+        if (strcmp(name, unit) == 0)
+            return g_strdup(prefix->str);
+    }
+    return NULL;
+}
+
 static char *open_by_id(guint64 id)
 {
     AUTO_FD mount_fd = -1;
@@ -217,11 +243,7 @@ char *cgroup_unit_of_id(guint64 id)
 
     if (id <= 1) /* not known, or the root */
         return NULL;
-    if (!cache.looked) {
-        cache.looked = TRUE;
-        cache.mount = find_mount();
-    }
-    if (!cache.mount)
+    if (!cgroup_mount())
         return NULL;
     if (cache.units && g_hash_table_lookup_extended(cache.units, &id, NULL, &unit))
         return g_strdup(unit);

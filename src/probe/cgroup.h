@@ -28,6 +28,15 @@ char *cgroup_unit_of_path(const char *path, uid_t *ret_user);
 char *cgroup_unit_of_process(const char *text, uid_t *ret_user);
 
 /**
+ * cgroup_prefix_of_unit: the part of a cgroup path that is the folder of @unit itself, "/a.slice/b"
+ * say. Pure. Returns: (transfer full) (nullable): NULL where @unit is not in @path.
+ */
+char *cgroup_prefix_of_unit(const char *path, const char *unit);
+
+/** cgroup_mount: (transfer none) (nullable): where the whole cgroup2 tree is mounted. */
+const char *cgroup_mount(void);
+
+/**
  * cgroup_unit_of_id: the systemd unit of the cgroup with that id (the inode of its folder).
  *
  * Opens it by its handle where that is permitted (open_by_handle_at(2)), else walks the cgroup2

@@ -17,6 +17,7 @@
 
 struct HttpCheck {
     HttpChecker *checker; /* borrowed */
+    guint32 owner;
     char *url;
     guint timeout_msec;
     HttpDone done;
@@ -30,7 +31,8 @@ struct HttpChecker {
     guint references;
     gboolean closed;
     guint concurrency;
-    guint fetches; /* under way, those that were cancelled and are not gone included */
+    guint fetches;      /* under way, those that were cancelled and are not gone included */
+    GHashTable *owners; /* owner -> how many of those are his; without those that have none */
     GQueue waiting;
     GQueue running;
     GSource *pump; /* owned, NULL = nothing to start */
@@ -127,8 +129,10 @@ static const HttpModule *load_module(void)
 
 static void checker_unref(HttpChecker *checker)
 {
-    if (--checker->references == 0)
-        g_free(checker);
+    if (--checker->references > 0)
+        return;
+    g_hash_table_unref(checker->owners);
+    g_free(checker);
 }
 
 static void check_free(HttpCheck *check)
@@ -152,7 +156,8 @@ static void tell(HttpCheck *check, HttpVerdict verdict, const char *reason)
  */
 typedef struct Run {
     HttpChecker *checker; /* a reference */
-    HttpCheck *check;     /* borrowed, NULL = told or cancelled */
+    guint32 owner;
+    HttpCheck *check; /* borrowed, NULL = told or cancelled */
 } Run;
 
 static void arm_pump(HttpChecker *checker);
@@ -167,11 +172,28 @@ static void on_done(HttpVerdict verdict, const char *reason, void *data)
     tell(check, verdict, reason);
 }
 
+static guint owner_count(const HttpChecker *checker, guint32 owner)
+{
+    return GPOINTER_TO_UINT(g_hash_table_lookup(checker->owners, GUINT_TO_POINTER(owner)));
+}
+
+static void count_owner(HttpChecker *checker, guint32 owner, gint by)
+{
+    guint count = owner_count(checker, owner) + (guint)by;
+
+    if (count > 0)
+        (void)g_hash_table_replace(checker->owners, GUINT_TO_POINTER(owner),
+                                   GUINT_TO_POINTER(count));
+    else
+        (void)g_hash_table_remove(checker->owners, GUINT_TO_POINTER(owner));
+}
+
 static void on_gone(void *data)
 {
     Run *run = data;
 
     run->checker->fetches--;
+    count_owner(run->checker, run->owner, -1);
     if (!run->checker->closed)
         arm_pump(run->checker);
     checker_unref(run->checker);
@@ -195,12 +217,34 @@ static void start(HttpChecker *checker, HttpCheck *check)
         return;
     }
     run = g_new(Run, 1);
-    *run = (Run){.checker = checker, .check = check};
+    *run = (Run){.checker = checker, .owner = check->owner, .check = check};
     checker->references++;
     checker->fetches++;
+    count_owner(checker, check->owner, 1);
     g_queue_push_tail_link(&checker->running, &check->link);
     check->fetch =
         module->fetch(check->url, address, port, check->timeout_msec, on_done, on_gone, run);
+}
+
+/* (nullable): the first in line whose owner has a place left. */
+static GList *next_waiting(const HttpChecker *checker)
+{
+    guint most = MAX(checker->concurrency / 2, 1);
+    guint32 passed = 0;
+    gboolean any_passed = FALSE;
+
+    for (GList *link = checker->waiting.head; link; link = link->next) {
+        const HttpCheck *check = link->data;
+
+        /* The checks of one owner often stand together, thousands of them. */
+        if (any_passed && check->owner == passed)
+            continue;
+        if (owner_count(checker, check->owner) < most)
+            return link;
+        passed = check->owner;
+        any_passed = TRUE;
+    }
+    return NULL;
 }
 
 static gboolean pump(void *data)
@@ -209,10 +253,12 @@ static gboolean pump(void *data)
 
     checker->references++; /* done callbacks may free it */
     g_clear_pointer(&checker->pump, g_source_unref);
-    while (!checker->closed && checker->waiting.length > 0 &&
-           checker->fetches < checker->concurrency) {
-        GList *link = g_queue_pop_head_link(&checker->waiting);
+    while (!checker->closed && checker->fetches < checker->concurrency) {
+        GList *link = next_waiting(checker);
 
+        if (!link)
+            break;
+        g_queue_unlink(&checker->waiting, link);
         start(checker, link->data);
     }
     checker_unref(checker);
@@ -235,6 +281,7 @@ HttpChecker *http_checker_new(guint concurrency)
 
     checker->references = 1;
     checker->concurrency = MAX(concurrency, 1);
+    checker->owners = g_hash_table_new(NULL, NULL);
     return checker;
 }
 
@@ -255,12 +302,13 @@ HttpChecker *http_checker_free(HttpChecker *checker)
     return NULL;
 }
 
-HttpCheck *http_check_start(HttpChecker *checker, const char *url, guint timeout_msec,
-                            HttpDone done, void *data)
+HttpCheck *http_check_start(HttpChecker *checker, guint32 owner, const char *url,
+                            guint timeout_msec, HttpDone done, void *data)
 {
     HttpCheck *check = g_new0(HttpCheck, 1);
 
     check->checker = checker;
+    check->owner = owner;
     check->url = g_strdup(url);
     check->timeout_msec = MAX(timeout_msec, 1);
     check->done = done;

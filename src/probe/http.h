@@ -56,7 +56,8 @@ gboolean http_url_check(const char *url, guint16 lease_port, gboolean any_local_
 
 /**
  * http_checker_new: for checks on the thread-default main context.
- * @concurrency: checks under way at one time, >= 1; others wait in line.
+ * @concurrency: checks under way at one time, >= 1; others wait in line. One owner has at most half
+ *     of the places, so that services which hang keep nobody else's waiting.
  */
 HttpChecker *http_checker_new(guint concurrency);
 
@@ -67,6 +68,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpChecker, http_checker_free)
 /**
  * http_check_start: checks @url; the port is for http_url_check() to judge, the rest is looked at
  * again here.
+ * @owner: whose check it is, a uid say.
  * @timeout_msec: >= 1, from the start of the connection to the end of the body, redirects included;
  *     waiting in line does not count.
  *
@@ -74,8 +76,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpChecker, http_checker_free)
  *
  * Returns: (transfer none): valid until @done is called or http_check_cancel().
  */
-HttpCheck *http_check_start(HttpChecker *checker, const char *url, guint timeout_msec,
-                            HttpDone done, void *data);
+HttpCheck *http_check_start(HttpChecker *checker, guint32 owner, const char *url,
+                            guint timeout_msec, HttpDone done, void *data);
 
 /** http_check_cancel: @done will not be called. */
 void http_check_cancel(HttpCheck *check);

@@ -338,6 +338,67 @@ ProcessState process_check(const ProcessIdentity *identity, int *ret_pidfd)
     return state;
 }
 
+/* ---- whose unit ------------------------------------------------------------------------------ */
+
+#define MEMBERS_MAX 4096 /* processes and folders; a unit with more is nobody's */
+
+/* @folder: of a cgroup. Returns: whether all processes in it and below are of @uid. */
+static gboolean all_are_of(const char *folder, uid_t uid, guint *left)
+{
+    g_autofree char *list = g_build_filename(folder, "cgroup.procs", NULL);
+    g_autofree char *text = NULL;
+    g_auto(GStrv) lines = NULL;
+    g_autoptr(GDir) dir = NULL;
+    const char *name = NULL;
+
+    /* Refused (EOPNOTSUPP) in a threaded cgroup: then it is not known. */
+    if (!g_file_get_contents(list, &text, NULL, NULL))
+        return FALSE;
+    lines = g_strsplit(text, "\n", -1);
+    for (guint i = 0; lines[i] && lines[i][0] != '\0'; i++) {
+        uid_t member = 0;
+        int code = read_uid((pid_t)g_ascii_strtoll(lines[i], NULL, 10), &member);
+
+        if (code == ENOENT || code == ESRCH) /* has ended meanwhile */
+            continue;
+        if (code != 0 || member != uid || (*left)-- == 0)
+            return FALSE;
+    }
+    dir = g_dir_open(folder, 0, NULL);
+    while (dir && (name = g_dir_read_name(dir))) {
+        g_autofree char *below = g_build_filename(folder, name, NULL);
+
+        if (!g_file_test(below, G_FILE_TEST_IS_DIR))
+            continue;
+        if ((*left)-- == 0 || !all_are_of(below, uid, left))
+            return FALSE;
+    }
+    return dir != NULL;
+}
+
+gboolean process_unit_is_of(const ProcessIdentity *identity, uid_t uid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/cgroup", (int)identity->pid);
+    g_autofree char *unit = NULL, *text = NULL, *prefix = NULL, *folder = NULL;
+    uid_t user;
+    const char *line = NULL;
+    guint left = MEMBERS_MAX;
+
+    if (!cgroup_mount() || !g_file_get_contents(path, &text, NULL, NULL) ||
+        !process_unit(identity, &unit, &user, NULL))
+        return FALSE;
+    line = find_line(text, "0::");
+    if (line) {
+        g_autofree char *own = g_strndup(line, strcspn(line, "\n"));
+
+        prefix = cgroup_prefix_of_unit(own, unit);
+    }
+    if (!prefix)
+        return FALSE;
+    folder = g_build_filename(cgroup_mount(), prefix, NULL);
+    return all_are_of(folder, uid, &left);
+}
+
 gboolean process_unit(const ProcessIdentity *identity, char **ret_unit, uid_t *ret_user,
                       GError **error)
 {

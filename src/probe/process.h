@@ -54,6 +54,16 @@ ProcessState process_check(const ProcessIdentity *identity, int *ret_pidfd);
 gboolean process_unit(const ProcessIdentity *identity, char **ret_unit, uid_t *ret_user,
                       GError **error);
 
+/**
+ * process_unit_is_of: whether all processes of the unit that the process of @identity runs in are
+ * of @uid. Says of a unit with User= that it is that user's; a job in cron.service is in a unit
+ * that is not its user's, for cron itself runs there as root.
+ *
+ * Reads /proc and the cgroup2 tree, at most some thousand files; does not block on anything else.
+ * Returns: FALSE also where that cannot be found out.
+ */
+gboolean process_unit_is_of(const ProcessIdentity *identity, uid_t uid);
+
 /*
  * Any number of processes behind one descriptor in the main loop: the pidfds sit in an epoll
  * instance.

@@ -92,8 +92,6 @@ static void finish(ManagerJob *job, Outcome outcome, const GError *error, GPtrAr
     unqueue(job);
     if (outcome != OUTCOME_OK) {
         metrics_count(METRIC_ALLOCATIONS_REFUSED);
-        if (outcome == OUTCOME_QUOTA_EXCEEDED)
-            metrics_count(METRIC_QUOTA_REFUSALS);
         if (outcome == OUTCOME_NO_PORT_AVAILABLE)
             event_no_port(&job->request, result.attempts, result.conflicts->len);
     } else if (reused) {
@@ -285,12 +283,24 @@ static void park(ManagerJob *job)
 
 /*
  * The owner asks for the socket of a port that is his already. A hold of ours does not stand in the
- * way; a service that has the port does.
+ * way, nor do connections in TIME_WAIT; a service that has the port does.
  */
 static int bind_reused(const ManagerJob *job, const Lease *lease)
 {
-    return bind_socket(lease->port, lease->protocol == PROTOCOL_UDP ? SOCK_DGRAM : SOCK_STREAM,
-                       lease->address, hold_table_holds(job->manager->holds, lease));
+    int type = lease->protocol == PROTOCOL_UDP ? SOCK_DGRAM : SOCK_STREAM;
+
+    if (hold_table_holds(job->manager->holds, lease))
+        return bind_socket(lease->port, type, lease->address, TRUE);
+    return job_bind_returning(lease->port, type, lease->address);
+}
+
+/*
+ * A singleton's number is for everybody, its socket is not: who gets that serves in the owner's
+ * place, perhaps on a port that he himself may not bind.
+ */
+static gboolean may_have_socket(const ManagerJob *job, const Lease *lease)
+{
+    return job->request.uid == lease->uid || job->request.uid == 0;
 }
 
 /* @reused: a reference, taken over. */
@@ -300,7 +310,16 @@ static void reuse(ManagerJob *job, Lease *reused)
 
     g_ptr_array_add(leases, reused);
     if (job->options.want_socket) {
-        int fd = bind_reused(job, reused);
+        int fd;
+
+        if (!may_have_socket(job, reused)) {
+            job_refuse(job, g_error_new(OUTCOME_ERROR, OUTCOME_NOT_OWNER,
+                                        "the lease of service type %s on port %u is uid %u's, who "
+                                        "alone may have its socket; Allocate tells its port",
+                                        reused->service_type, reused->port, reused->uid));
+            return;
+        }
+        fd = bind_reused(job, reused);
 
         if (fd < 0) {
             job_refuse(job, g_error_new(OUTCOME_ERROR, OUTCOME_PORT_IN_USE,

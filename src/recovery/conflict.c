@@ -195,21 +195,29 @@ static void refuse(ManagerJob *job)
 
 /* ---- the search ------------------------------------------------------------------------------ */
 
+int job_bind_returning(guint16 port, int type, const char *address)
+{
+    int fd = bind_socket(port, type, address, FALSE);
+
+    if (fd == -EADDRINUSE && type == SOCK_STREAM &&
+        bind_probe(port, PROTOCOL_TCP, address, NULL) == PROBE_FREE)
+        return bind_socket(port, type, address, TRUE);
+    return fd;
+}
+
 /*
  * For a caller that wants the socket the bind is the probe. No SO_REUSEADDR, so that nobody can
  * bind beside it before it listens. A port with connections in TIME_WAIT cannot be had like that
- * and is passed over, except by who comes back for this very port: a service that restarts would
- * wait for a minute else, and has only those to fear that take the port by number just then.
+ * and is passed over, except by who comes back for this very port.
  */
 static int bind_for_caller(ManagerJob *job, guint16 port, Protocol protocol)
 {
     const LeaseRequest *request = &job->request;
     int type = protocol == PROTOCOL_UDP ? SOCK_DGRAM : SOCK_STREAM;
-    int fd = bind_socket(port, type, request->address, FALSE);
+    int fd = request->strict || request->instance
+                 ? job_bind_returning(port, type, request->address)
+                 : bind_socket(port, type, request->address, FALSE);
 
-    if (fd == -EADDRINUSE && type == SOCK_STREAM && (request->strict || request->instance) &&
-        bind_probe(port, PROTOCOL_TCP, request->address, NULL) == PROBE_FREE)
-        fd = bind_socket(port, type, request->address, TRUE);
     if (fd < 0)
         return fd;
     g_array_append_val(job->held, fd);
@@ -300,6 +308,11 @@ static void refuse_unknown(ManagerJob *job, guint16 port, int code)
     if (code == EADDRNOTAVAIL)
         error = g_error_new(OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
                             "address %s is not one of this machine's", job->request.address);
+    else if (code == EINVAL && job->request.address)
+        error = g_error_new(OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
+                            "the kernel binds nothing to address %s: a link-local or multicast "
+                            "address needs an interface beside it; leave 'address' out for all",
+                            job->request.address);
     else if (code == EACCES || code == EPERM)
         error = g_error_new(OUTCOME_ERROR, OUTCOME_NOT_AUTHORIZED,
                             "the daemon may not bind port %u (%s); it needs CAP_NET_BIND_SERVICE "
@@ -328,10 +341,13 @@ static guint rounds_allowed(const ManagerJob *job)
  */
 static gboolean waiting_can_help(const ManagerJob *job)
 {
-    if (job->request.strict)
-        return !registry_find_port(job->manager->registry, job->request.port,
-                                   reservation_protocol(job->reservation));
-    return reservation_conflicts(job->reservation)->len > 0;
+    if (!job->request.strict)
+        return reservation_conflicts(job->reservation)->len > 0;
+    for (guint i = 0; i < job->request.count; i++)
+        if (registry_find_port(job->manager->registry, (guint16)(job->request.port + i),
+                               reservation_protocol(job->reservation)))
+            return FALSE;
+    return TRUE;
 }
 
 static void end_round(ManagerJob *job)

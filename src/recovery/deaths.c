@@ -17,6 +17,9 @@
 #define GRACES_SHARE_PICTURE 8
 #define PICTURE_MAX_AGE_USEC (50 * G_TIME_SPAN_MILLISECOND)
 
+/* The service manager may hear of a death, and start the unit again, this long before us. */
+#define DEATH_NOTICED_USEC G_USEC_PER_SEC
+
 static void on_grace_over(void *data);
 
 static void arm_grace(HealthNote *note)
@@ -79,8 +82,24 @@ static void end_lease(HealthNote *note)
     health_follow(monitor, lease, REASON_PROCESS_EXITED);
 }
 
-/* "Unknown" and "starting" wait, until its service has had the time that a start may take. */
-static void unit_answered(HealthMonitor *monitor, Lease *lease, const char *unit, UnitState state,
+/*
+ * Whether its service may be on its way: to be started again, or started again since the process
+ * ended and not at its port yet. "Unknown" is never taken for a no.
+ */
+static gboolean may_come_back(UnitSight sight, gint64 died_usec)
+{
+    switch (sight.state) {
+    case UNIT_UNKNOWN:
+    case UNIT_STARTING:
+        return TRUE;
+    case UNIT_RUNNING:
+        return sight.active_since_usec > died_usec - DEATH_NOTICED_USEC;
+    default:
+        return FALSE;
+    }
+}
+
+static void unit_answered(HealthMonitor *monitor, Lease *lease, const char *unit, UnitSight sight,
                           const GError *error)
 {
     HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
@@ -93,7 +112,8 @@ static void unit_answered(HealthMonitor *monitor, Lease *lease, const char *unit
         note->died_usec + (gint64)health_settings_of(monitor->manager->config, lease->service_type)
                                   ->startup_grace_msec *
                               G_TIME_SPAN_MILLISECOND;
-    if ((state == UNIT_STARTING || state == UNIT_UNKNOWN) && g_get_monotonic_time() < patience_usec)
+    /* What comes has the time that a start may take. */
+    if (may_come_back(sight, note->died_usec) && g_get_monotonic_time() < patience_usec)
         arm_grace(note);
     else
         end_lease(note);

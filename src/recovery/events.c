@@ -2,6 +2,8 @@
 #include "recovery/events.h"
 
 #include "recovery/event-fields.h"
+#include "recovery/message-ids.h"
+#include "recovery/metrics.h"
 #include "recovery/startup.h"
 
 #include "util/log.h"
@@ -59,6 +61,7 @@ gboolean event_rate_allows(void)
         return TRUE;
     }
     suppressed++;
+    metrics_count(METRIC_LOG_LINES_SUPPRESSED);
     return FALSE;
 }
 
@@ -133,7 +136,10 @@ void event_no_port(const LeaseRequest *request, guint attempts, guint conflicts)
 
 void event_store_failed(const GError *error)
 {
-    log_write(LOG_ERR, MESSAGE_STORE_FAILED, NULL, 0,
+    EventFields fields = {.n = 0};
+
+    event_add(&fields, "STYXY_ERROR", error->message);
+    log_write(LOG_ERR, MESSAGE_STORE_FAILED, fields.field, fields.n,
               "the state cannot be written, nothing is granted or released until it can, "
               "retrying: %s",
               error->message);
@@ -146,27 +152,24 @@ void event_store_works_again(void)
 
 void event_snapshot_failed(const GError *error, guint retry_msec)
 {
-    log_write(LOG_WARNING, MESSAGE_SNAPSHOT_FAILED, NULL, 0,
+    EventFields fields = {.n = 0};
+
+    metrics_count(METRIC_SNAPSHOT_FAILURES);
+    event_add(&fields, "STYXY_ERROR", error->message);
+    event_add_number(&fields, "STYXY_RETRY_MSEC", retry_msec);
+    log_write(LOG_WARNING, MESSAGE_SNAPSHOT_FAILED, fields.field, fields.n,
               "the journal could not be folded into a snapshot, nothing is lost, retrying in %u s: "
               "%s",
               (retry_msec + 999) / 1000, error->message);
 }
 
-void event_configuration_loaded(const Configuration *config)
+void event_recovery_started(const RecoveryReport *report)
 {
-    g_autofree char *files = config->files ? g_strjoinv(", ", config->files) : NULL;
     EventFields fields = {.n = 0};
 
-    event_add(&fields, "STYXY_CONFIG_FILES", files);
-    log_write(LOG_NOTICE, MESSAGE_CONFIGURATION_LOADED, fields.field, fields.n,
-              "configuration with %u service types loaded from %s", config->service_types->len,
-              files ? files : "nowhere");
-}
-
-void event_configuration_refused(const GError *error)
-{
-    log_write(LOG_ERR, MESSAGE_CONFIGURATION_REFUSED, NULL, 0,
-              "the configuration is not usable, keeping the running one: %s", error->message);
+    event_add(&fields, "STYXY_TRIGGER", report->trigger);
+    log_write(LOG_INFO, MESSAGE_RECOVERY_STARTED, fields.field, fields.n, "%srecovery (%s) starts",
+              report->dry_run ? "dry run: " : "", report->trigger);
 }
 
 void event_recovery_step(const RecoveryReport *report, int step)

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "recovery/event-fields.h"
 #include "recovery/events.h"
+#include "recovery/message-ids.h"
+#include "recovery/metrics.h"
 
 void event_health(const Lease *lease, Health before, const char *why)
 {
     EventFields fields = {.n = 0};
 
+    metrics_count(METRIC_HEALTH_CHANGES);
     if (!event_rate_allows())
         return;
     event_add_lease(&fields, lease);
@@ -48,6 +51,7 @@ void event_restarted(const Lease *lease, const char *unit, guint restarts)
     EventFields fields = {.n = 0};
 
     event_add_lease(&fields, lease);
+    event_add(&fields, "STYXY_RESTARTED_UNIT", unit);
     event_add_number(&fields, "STYXY_RESTARTS", restarts);
     log_write(LOG_NOTICE, MESSAGE_SERVICE_RESTARTED, fields.field, fields.n,
               "restarted %s, which does not answer on port %u/%s (restart %u)", unit, lease->port,
@@ -58,7 +62,10 @@ void event_restart_failed(const Lease *lease, const char *unit, const GError *er
 {
     EventFields fields = {.n = 0};
 
+    metrics_count(METRIC_SERVICE_RESTARTS_FAILED);
     event_add_lease(&fields, lease);
+    event_add(&fields, "STYXY_RESTARTED_UNIT", unit);
+    event_add(&fields, "STYXY_ERROR", error->message);
     log_write(LOG_WARNING, MESSAGE_RESTART_FAILED, fields.field, fields.n,
               "cannot restart %s, which does not answer on port %u/%s: %s", unit, lease->port,
               protocol_to_string(lease->protocol), error->message);
@@ -68,6 +75,7 @@ void event_mass_failure(guint watched, guint silent, gboolean doubted)
 {
     EventFields fields = {.n = 0};
 
+    metrics_count(METRIC_MASS_FAILURES);
     event_add_number(&fields, "STYXY_WATCHED", watched);
     event_add_number(&fields, "STYXY_SILENT", silent);
     log_write(LOG_WARNING, MESSAGE_MASS_FAILURE, fields.field, fields.n,
@@ -80,9 +88,11 @@ void event_http_unknown(const Lease *lease, const char *why)
 {
     EventFields fields = {.n = 0};
 
+    metrics_count(METRIC_HTTP_CHECKS_UNKNOWN);
     if (!event_rate_allows())
         return;
     event_add_lease(&fields, lease);
+    event_add(&fields, "STYXY_REASON", why);
     log_write(LOG_INFO, MESSAGE_HTTP_UNKNOWN, fields.field, fields.n,
               "port %u/%s of service type %s could not be asked by HTTP, which says nothing about "
               "it: %s",
@@ -91,8 +101,12 @@ void event_http_unknown(const Lease *lease, const char *why)
 
 void event_sweep_failed(const GError *error)
 {
+    EventFields fields = {.n = 0};
+
+    metrics_count(METRIC_HEALTH_SWEEPS_FAILED);
+    event_add(&fields, "STYXY_ERROR", error->message);
     log_write(
-        LOG_WARNING, MESSAGE_SWEEP_FAILED, NULL, 0,
+        LOG_WARNING, MESSAGE_SWEEP_FAILED, fields.field, fields.n,
         "the kernel did not say who listens where, no lease ends for it, retrying at the next "
         "sweep: %s",
         error->message);
@@ -100,6 +114,10 @@ void event_sweep_failed(const GError *error)
 
 void event_watch_failed(const GError *error)
 {
-    log_write(LOG_WARNING, MESSAGE_WATCH_FAILED, NULL, 0,
+    EventFields fields = {.n = 0};
+
+    metrics_count(METRIC_PROCESS_WATCHES_FAILED);
+    event_add(&fields, "STYXY_ERROR", error->message);
+    log_write(LOG_WARNING, MESSAGE_WATCH_FAILED, fields.field, fields.n,
               "the end of a process will only be noticed by the sweep: %s", error->message);
 }

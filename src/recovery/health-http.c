@@ -12,7 +12,8 @@
 #include "recovery/health-private.h"
 #include "recovery/metrics.h"
 
-#define CONCURRENCY 16
+/* A thousand services that hang for the default timeout take 80 s, or 160 s as one user's. */
+#define CONCURRENCY 64
 #define JITTER_MAX_MSEC 5000
 
 #define PLACEHOLDER "{port}"
@@ -69,7 +70,7 @@ static void on_delay_over(void *data)
     note->http_delay = NULL;
     if (!monitor->http)
         monitor->http = http_checker_new(CONCURRENCY);
-    note->http = http_check_start(monitor->http, url,
+    note->http = http_check_start(monitor->http, lease->uid, url,
                                   lease->health_timeout_msec > 0 ? lease->health_timeout_msec
                                                                  : settings->http_timeout_msec,
                                   on_verdict, note);

@@ -14,6 +14,7 @@ struct HealthMonitor {
     Deadline *next_sweep;
     struct Sweep *sweep;      /* owned, the one under way */
     GQueue cleanups;          /* of Sweep, owned: asked for, and wait for the one under way */
+    GHashTable *restarts;     /* unit (owned) -> gint64 * CLOCK_MONOTONIC of its next restart */
     GQueue unit_calls;        /* of UnitCall: the service manager has not answered yet */
     SocketTable *picture;     /* owned: of deaths.c, shared by deaths that come together */
     gint64 picture_usec;      /* CLOCK_MONOTONIC before it was taken */
@@ -27,15 +28,18 @@ struct HealthMonitor {
 /** HealthNote: what is known of one lease beyond what the registry keeps. */
 typedef struct HealthNote {
     HealthMonitor *monitor;
-    Lease *lease;     /* borrowed: the note goes before it */
-    const char *why;  /* static text */
-    gboolean watched; /* its pid is in the process watch */
-    Deadline *grace;  /* its process has ended, and this is its grace */
-    gboolean asking;  /* the service manager is being asked about its unit */
-    gint64 died_usec; /* CLOCK_MONOTONIC */
+    Lease *lease;      /* borrowed: the note goes before it */
+    const char *why;   /* static text */
+    gboolean watched;  /* its pid is in the process watch */
+    Deadline *grace;   /* its process has ended, and this is its grace */
+    gboolean asking;   /* the service manager is being asked about its unit */
+    gint64 died_usec;  /* CLOCK_MONOTONIC */
+    gboolean deciding; /* the service manager is being asked whether its unit is to be restarted */
+    Reason reason;     /* with deciding: of its end otherwise */
     guint restarts;
     gint64 restarted_usec;     /* CLOCK_MONOTONIC */
     gint64 restart_again_usec; /* CLOCK_MONOTONIC */
+    gint64 young_since_usec;   /* CLOCK_MONOTONIC; of a lease whose grant lies in the future */
     Fact http_healthy;         /* the verdict that no sweep has counted yet, UNKNOWN = none */
     const char *http_why;      /* interned; of FACT_NO */
     Deadline *http_delay;      /* a check is due; NULL = none */
@@ -58,7 +62,7 @@ void health_follow(HealthMonitor *monitor, Lease *lease, Reason reason);
  * health_is_young: that it is not in use says nothing yet: within startup_grace_msec of its grant
  * and never seen, or of its last restart by us, or still to be claimed by its client.
  */
-gboolean health_is_young(const HealthMonitor *monitor, const Lease *lease);
+gboolean health_is_young(HealthMonitor *monitor, Lease *lease);
 
 /** health_arm: has the next sweep come, unless one is due or under way or there is nothing to see.
  */

@@ -59,9 +59,10 @@ HealthVerdict health_judge(const Lease *lease, const HealthSight *sight,
             verdict.seen = TRUE;
             return verdict;
         }
-        /* That it listens again does not say that it is well again: its next answer does. */
+        /* That it listens again does not say that it is well again: its next good answer does. A
+         * bad one within the grace of a restart says nothing either way. */
         if (lease->health_url && lease->health == HEALTH_FAILING &&
-            sight->http_healthy == FACT_UNKNOWN) {
+            sight->http_healthy != FACT_YES) {
             verdict.seen = TRUE;
             return verdict;
         }

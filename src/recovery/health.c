@@ -53,7 +53,7 @@ void health_set(HealthMonitor *monitor, Lease *lease, Health health, guint32 fai
 
 /* ---- what follows ---------------------------------------------------------------------------- */
 
-static void restarted(HealthMonitor *monitor, Lease *lease, const char *unit, UnitState state,
+static void restarted(HealthMonitor *monitor, Lease *lease, const char *unit, UnitSight sight,
                       const GError *error)
 {
     guint restarts = health_note(monitor, lease)->restarts;
@@ -67,26 +67,75 @@ static void restarted(HealthMonitor *monitor, Lease *lease, const char *unit, Un
     MANAGER_TELL(monitor->manager, service_restarted, lease, unit, restarts);
 }
 
-static void restart_service(HealthMonitor *monitor, Lease *lease, Reason reason)
+static gboolean is_over(gpointer unit, gpointer again_usec, gpointer now_usec)
 {
-    Manager *manager = monitor->manager;
-    const HealthSettings *settings = health_settings_of(manager->config, lease->service_type);
+    return *(const gint64 *)again_usec <= *(const gint64 *)now_usec;
+}
+
+/* A unit may have many leases, and all of them fail at once: it is restarted once for all. */
+static gboolean may_restart(HealthMonitor *monitor, const HealthNote *note, gint64 now_usec)
+{
+    (void)g_hash_table_foreach_remove(monitor->restarts, is_over, &now_usec);
+    return !g_hash_table_contains(monitor->restarts, note->lease->unit) &&
+           (note->restarts == 0 || now_usec >= note->restart_again_usec);
+}
+
+static void restart_now(HealthMonitor *monitor, Lease *lease)
+{
     HealthNote *note = health_note(monitor, lease);
     gint64 now_usec = g_get_monotonic_time();
-    gint64 pause_usec = (gint64)manager->config->health_check_interval_msec * 1000;
+    gint64 pause_usec = (gint64)monitor->manager->config->health_check_interval_msec * 1000;
 
-    if (!unit_calls_possible(monitor, lease) || note->restarts >= settings->max_failures) {
-        manager_end(manager, lease, reason);
-        return;
-    }
-    if (note->restarts > 0 && now_usec < note->restart_again_usec)
+    if (!may_restart(monitor, note, now_usec)) /* another of its leases was quicker */
         return;
     note->restarts++;
     note->restarted_usec = now_usec;
     note->restart_again_usec =
         now_usec + MIN(pause_usec << MIN(note->restarts, 16), RESTART_PAUSE_MAX_USEC);
-    registry_set_health(manager->registry, lease, HEALTH_FAILING, 0, 0, NULL);
+    g_hash_table_replace(monitor->restarts, g_strdup(lease->unit),
+                         g_memdup2(&note->restart_again_usec, sizeof note->restart_again_usec));
+    registry_set_health(monitor->manager->registry, lease, HEALTH_FAILING, 0, 0, NULL);
     unit_calls_restart(monitor, lease, restarted);
+}
+
+/* Who stopped the unit wants it stopped: that is not for us to undo. */
+static void decide_restart(HealthMonitor *monitor, Lease *lease, const char *unit, UnitSight sight,
+                           const GError *error)
+{
+    HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
+
+    if (!note || !note->deciding)
+        return;
+    note->deciding = FALSE;
+    switch (sight.state) {
+    case UNIT_STOPPED:
+        if (lease->lifetime != LIFETIME_PERSISTENT)
+            manager_end(monitor->manager, lease, note->reason);
+        return;
+    case UNIT_STARTING: /* by the service manager, and in vain as often as by us */
+        note->restarts++;
+        note->restarted_usec = g_get_monotonic_time();
+        return;
+    default:
+        restart_now(monitor, lease);
+    }
+}
+
+static void restart_service(HealthMonitor *monitor, Lease *lease, Reason reason)
+{
+    const HealthSettings *settings =
+        health_settings_of(monitor->manager->config, lease->service_type);
+    HealthNote *note = health_note(monitor, lease);
+
+    if (!unit_calls_possible(monitor, lease) || note->restarts >= settings->max_failures) {
+        manager_end(monitor->manager, lease, reason);
+        return;
+    }
+    if (note->deciding || !may_restart(monitor, note, g_get_monotonic_time()))
+        return;
+    note->deciding = TRUE;
+    note->reason = reason;
+    unit_calls_query(monitor, lease, decide_restart);
 }
 
 void health_forgive_restarts(HealthMonitor *monitor, Lease *lease)
@@ -119,18 +168,33 @@ void health_follow(HealthMonitor *monitor, Lease *lease, Reason reason)
     }
 }
 
-gboolean health_is_young(const HealthMonitor *monitor, const Lease *lease)
+static gboolean young_from_now(HealthMonitor *monitor, Lease *lease, gint64 grace_usec)
+{
+    HealthNote *note = health_note(monitor, lease);
+
+    if (note->young_since_usec == 0)
+        note->young_since_usec = g_get_monotonic_time();
+    return g_get_monotonic_time() - note->young_since_usec < grace_usec;
+}
+
+gboolean health_is_young(HealthMonitor *monitor, Lease *lease)
 {
     const HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
     gint64 grace_usec = (gint64)health_settings_of(monitor->manager->config, lease->service_type)
                             ->startup_grace_msec *
                         G_TIME_SPAN_MILLISECOND;
+    gint64 age_usec;
 
     if (claims_is_waiting(monitor->manager, lease))
         return TRUE;
     if (note && note->restarts > 0)
         return g_get_monotonic_time() - note->restarted_usec < grace_usec;
-    return !lease->ever_seen && g_get_real_time() - lease->created_usec < grace_usec;
+    age_usec = g_get_real_time() - lease->created_usec;
+    /* The clock was set back, and what it said at the grant lies ahead of it for who knows how
+     * long: such a lease is young for a grace from here. */
+    if (!lease->ever_seen && age_usec < 0)
+        return young_from_now(monitor, lease, grace_usec);
+    return !lease->ever_seen && age_usec < grace_usec;
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -168,6 +232,7 @@ HealthMonitor *health_monitor_new(Manager *manager)
     monitor->was_enabled = manager->config->health_enabled;
     monitor->notes = g_hash_table_new_full(NULL, NULL, NULL, note_free);
     g_queue_init(&monitor->cleanups);
+    monitor->restarts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_queue_init(&monitor->unit_calls);
     return monitor;
 }
@@ -181,6 +246,7 @@ HealthMonitor *health_monitor_free(HealthMonitor *monitor)
     monitor->next_sweep = deadline_cancel(monitor->next_sweep);
     monitor->processes = process_watch_free(monitor->processes);
     g_hash_table_unref(monitor->notes);
+    g_hash_table_unref(monitor->restarts);
     health_http_free(monitor);
     g_clear_pointer(&monitor->picture, socket_table_free);
     g_free(monitor);

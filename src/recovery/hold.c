@@ -8,9 +8,9 @@
 #include <sys/socket.h>
 
 #include "probe/bind-probe.h"
+#include "recovery/events.h"
 #include "util/fd.h"
 #include "util/fdstore.h"
-#include "util/log.h"
 
 #define NAME_PREFIX "hold-"
 /* Descriptors left for callers, files and the bus when holds use up RLIMIT_NOFILE. */
@@ -95,9 +95,7 @@ void hold_table_add(HoldTable *table, const Lease *lease, int fd)
     int r = fdstore_keep(name, fd);
 
     if (r < 0)
-        log_warning("the service manager does not keep the socket on port %u, a crash would open a "
-                    "gap: %s",
-                    lease->port, g_strerror(-r));
+        event_hold_not_kept(lease, -r);
     g_hash_table_insert(table->fds, g_strdup(lease->id.text), GINT_TO_POINTER(fd + 1));
 }
 

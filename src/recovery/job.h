@@ -34,6 +34,14 @@ struct ManagerJob {
  */
 void job_search(ManagerJob *job);
 
+/**
+ * job_bind_returning: a socket for who comes back for this very port: past connections in TIME_WAIT
+ * that its service left, for which it would wait a minute else. It has only those to fear then that
+ * take the port by number, with SO_REUSEADDR, before it listens.
+ * @type, @address, and what is returned: as of bind_socket(). Does not block.
+ */
+int job_bind_returning(guint16 port, int type, const char *address);
+
 /** job_close_held: gives up the sockets that were bound for the candidate. */
 void job_close_held(ManagerJob *job);
 

@@ -205,6 +205,7 @@ gboolean manager_reload(Manager *manager, GError **error)
     (void)configuration_unref(manager->config);
     manager->config = g_steal_pointer(&config);
     event_configuration_loaded(manager->config);
+    startup_warn_of_ranges(manager);
     hold_table_set_max(manager->holds, manager->config->limit_held_sockets);
     health_configuration_changed(manager->health);
     if (manager->listener && manager->listener->configuration_changed)
@@ -254,6 +255,7 @@ Outcome manager_renew(Manager *manager, Lease *lease, gint64 *ret_expires_usec, 
                     "the renewal could not be recorded: %s", cause->message);
         return OUTCOME_STATE_UNAVAILABLE;
     }
+    metrics_count(METRIC_RENEWALS);
     expiry_arm(manager, lease);
     *ret_expires_usec = lease->expires_usec;
     return OUTCOME_OK;
@@ -346,5 +348,7 @@ GVariant *manager_metrics(const Manager *manager)
     g_variant_builder_add(&builder, "{st}", "held_sockets",
                           (guint64)hold_table_count(manager->holds));
     g_variant_builder_add(&builder, "{st}", "requests_waiting", (guint64)manager->jobs.length);
+    g_variant_builder_add(&builder, "{st}", "degraded",
+                          (guint64)(manager->state == MANAGER_DEGRADED));
     return g_variant_builder_end(&builder);
 }

@@ -187,10 +187,20 @@ typedef enum UnitState {
     UNIT_UNKNOWN,
     UNIT_RUNNING,
     UNIT_STARTING, /* activating, reloading, or waiting for its automatic restart */
-    UNIT_STOPPED,
+    UNIT_FAILED,   /* it ended, and not as it should */
+    UNIT_STOPPED,  /* somebody wanted it to, or it was done */
 } UnitState;
 
-typedef void (*UnitDone)(UnitState state, const GError *error, void *data);
+/**
+ * UnitSight: @active_since_usec: CLOCK_MONOTONIC of its last start, 0 = not known; with
+ * UNIT_RUNNING.
+ */
+typedef struct UnitSight {
+    UnitState state;
+    gint64 active_since_usec;
+} UnitSight;
+
+typedef void (*UnitDone)(UnitSight sight, const GError *error, void *data);
 
 /**
  * ManagerServices: the service manager, as the bus reaches it. @unit was read from a cgroup, never

@@ -24,6 +24,21 @@ static const char *const names[_METRIC_MAX] = {
     [METRIC_JOURNAL_FAILURES] = "journal_failures_total",
     [METRIC_REQUESTS_REFUSED] = "requests_refused_total",
     [METRIC_QUOTA_REFUSALS] = "quota_refusals_total",
+    [METRIC_HEALTH_CHANGES] = "health_changes_total",
+    [METRIC_HEALTH_SWEEPS_FAILED] = "health_sweeps_failed_total",
+    [METRIC_MASS_FAILURES] = "mass_failures_total",
+    [METRIC_HTTP_CHECKS_UNKNOWN] = "http_checks_unknown_total",
+    [METRIC_SERVICE_RESTARTS_FAILED] = "service_restarts_failed_total",
+    [METRIC_PROCESS_WATCHES_FAILED] = "process_watches_failed_total",
+    [METRIC_SNAPSHOT_FAILURES] = "snapshot_failures_total",
+    [METRIC_CONFIGURATIONS_LOADED] = "configurations_loaded_total",
+    [METRIC_CONFIGURATIONS_REFUSED] = "configurations_refused_total",
+    [METRIC_BUS_FAILURES] = "bus_failures_total",
+    [METRIC_CONNECTION_PAUSES] = "connection_pauses_total",
+    [METRIC_SIGNALS_LOST] = "signals_lost_total",
+    [METRIC_HOLDS_NOT_KEPT] = "holds_not_kept_total",
+    [METRIC_RENEWALS] = "renewals_total",
+    [METRIC_LOG_LINES_SUPPRESSED] = "log_lines_suppressed_total",
 };
 
 void metrics_add(Metric metric, guint64 n)

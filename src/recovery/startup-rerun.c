@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* The recovery steps on request: memory is right, and the files are held against it. */
+#include "recovery/events.h"
 #include "recovery/startup-private.h"
 
 static void compare_with_disk(Run *run)
@@ -50,6 +51,7 @@ RecoveryReport *startup_rerun(Manager *manager, gboolean dry_run)
     guint32 cursor = 0;
     Lease *lease = NULL;
 
+    event_recovery_started(report);
     run.leases = lease_array_new();
     while ((lease = registry_next_port(manager->registry, &cursor)))
         if (!lease->ending)

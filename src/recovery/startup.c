@@ -67,14 +67,20 @@ void startup_judge(Run *run)
     report_verdicts(run, RECOVERY_VERIFY_SINGLETONS, told);
 }
 
+static gboolean has_port_of(PortRange range, const PortSet *ports)
+{
+    return port_sets_find_member(&ports, 1, range.first) <= range.last;
+}
+
 void startup_validate_config(Run *run)
 {
     const Configuration *config = run->manager->config;
+    g_autofree PortSet *ports = g_new(PortSet, 1);
     g_autoptr(GError) error = NULL;
     PortRange ephemeral;
 
     run->report->steps[RECOVERY_VALIDATE_CONFIG].ran = TRUE;
-    if (!ephemeral_range(&ephemeral, &error)) {
+    if (!ephemeral_ports(&ephemeral, ports, &error)) {
         log_debug("the kernel's port range for outgoing connections is not known: %s",
                   error->message);
         return;
@@ -82,7 +88,7 @@ void startup_validate_config(Run *run)
     for (guint i = 0; i < config->service_types->len; i++) {
         const ServiceType *type = config->service_types->pdata[i];
 
-        if (port_range_overlaps(type->range, ephemeral))
+        if (has_port_of(type->range, ports))
             recovery_report_add(run->report, RECOVERY_VALIDATE_CONFIG, STEP_WARNING,
                                 "ports %u-%u of service type %s overlap the range %u-%u that the "
                                 "kernel takes outgoing ports from; 'styxyctl config sysctl' prints "
@@ -90,13 +96,22 @@ void startup_validate_config(Run *run)
                                 type->range.first, type->range.last, type->name, ephemeral.first,
                                 ephemeral.last);
     }
-    if (config->auto_enabled && port_range_overlaps(config->auto_range, ephemeral))
+    if (config->auto_enabled && has_port_of(config->auto_range, ports))
         recovery_report_add(run->report, RECOVERY_VALIDATE_CONFIG, STEP_WARNING,
                             "the range %u-%u for unknown service types overlaps the range %u-%u "
                             "that the kernel takes outgoing ports from; 'styxyctl config sysctl' "
                             "prints the setting that reserves it",
                             config->auto_range.first, config->auto_range.last, ephemeral.first,
                             ephemeral.last);
+}
+
+void startup_warn_of_ranges(Manager *manager)
+{
+    g_autoptr(RecoveryReport) report = recovery_report_new("reload", FALSE);
+    Run run = {.manager = manager, .report = report};
+
+    startup_validate_config(&run);
+    event_recovery_step(report, RECOVERY_VALIDATE_CONFIG);
 }
 
 /* ---- entering what is kept ------------------------------------------------------------------- */
@@ -271,12 +286,12 @@ static void recover(Run *run, const StoreContents *contents, const Id *boot_id)
     startup_look(run);
     if (full) {
         startup_judge(run);
-        startup_validate_config(run);
     } else {
         /* Two leases on one port cannot be entered, whatever the configuration says. */
         judge_ports((Lease *const *)run->leases->pdata, run->facts, run->verdicts,
                     run->leases->len);
     }
+    startup_validate_config(run);
     run->report->steps[RECOVERY_REBUILD_INDICES].ran = TRUE;
     enter_memories(run, contents);
     enter_leases(run);
@@ -307,6 +322,7 @@ static void attempt(Manager *manager)
     g_autoptr(GError) error = NULL;
     Id boot_id = {""};
 
+    event_recovery_started(run.report);
     recovery_report_free(manager->report);
     manager->report = run.report;
     g_clear_pointer(&manager->trouble, g_free);

@@ -29,7 +29,7 @@ const char *recovery_step_to_string(RecoveryStep step);
 
 /** RecoveryReport: what one recovery did. */
 typedef struct RecoveryReport {
-    const char *trigger; /* static: "startup", "request" */
+    const char *trigger; /* static: "startup", "request", "reload" */
     gboolean dry_run;
     gboolean ok;          /* no step failed */
     gint64 started_usec;  /* CLOCK_REALTIME */
@@ -67,6 +67,11 @@ void startup_run(Manager *manager);
 
 /** startup_tell: the signals of @report, and those of the leases that ended in it, once. */
 void startup_tell(Manager *manager, RecoveryReport *report);
+
+/**
+ * startup_warn_of_ranges: logs which configured ranges the kernel gives ports from. Does not block.
+ */
+void startup_warn_of_ranges(Manager *manager);
 
 /**
  * startup_rerun: the steps on the running daemon: the files on disk are read and held against

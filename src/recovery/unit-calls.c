@@ -9,7 +9,7 @@ typedef struct UnitCall {
     GList link;
 } UnitCall;
 
-static void on_answer(UnitState state, const GError *error, void *data)
+static void on_answer(UnitSight sight, const GError *error, void *data)
 {
     UnitCall *call = data;
     HealthMonitor *monitor = call->monitor;
@@ -20,7 +20,7 @@ static void on_answer(UnitState state, const GError *error, void *data)
         lease = registry_find(monitor->manager->registry, call->lease.text);
     }
     if (lease)
-        call->answered(monitor, lease, call->unit, state, error);
+        call->answered(monitor, lease, call->unit, sight, error);
     g_free(call->unit);
     g_free(call);
 }
@@ -40,7 +40,7 @@ static UnitCall *call_new(HealthMonitor *monitor, const Lease *lease, UnitAnswer
 
 gboolean unit_calls_possible(const HealthMonitor *monitor, const Lease *lease)
 {
-    return lease->unit && monitor->manager->services;
+    return lease->unit && g_str_has_suffix(lease->unit, ".service") && monitor->manager->services;
 }
 
 void unit_calls_query(HealthMonitor *monitor, const Lease *lease, UnitAnswered answered)

@@ -10,9 +10,13 @@
 
 /** UnitAnswered: @lease lives; @error is set where the service manager refused. */
 typedef void (*UnitAnswered)(HealthMonitor *monitor, Lease *lease, const char *unit,
-                             UnitState state, const GError *error);
+                             UnitSight sight, const GError *error);
 
-/** unit_calls_possible: whether @lease is in a unit and there is somebody to ask about it. */
+/**
+ * unit_calls_possible: whether @lease is in a unit that can be started again, and there is somebody
+ * to ask about it. A scope holds what others started: systemd never starts it again
+ * (systemd.scope(5)).
+ */
 gboolean unit_calls_possible(const HealthMonitor *monitor, const Lease *lease);
 
 void unit_calls_query(HealthMonitor *monitor, const Lease *lease, UnitAnswered answered);

@@ -54,6 +54,17 @@ static char *find_same(int dir_fd, const char *name, const struct stat *st)
     return NULL;
 }
 
+gboolean backup_is_kept(int dir_fd, const char *name)
+{
+    g_autofree char *backup = NULL;
+    struct stat st;
+
+    if (fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_nlink < 2)
+        return FALSE;
+    backup = find_same(dir_fd, name, &st);
+    return backup != NULL;
+}
+
 static char *find_free_name(int dir_fd, const char *name)
 {
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
@@ -153,12 +164,13 @@ static int compare_by_time(const void *a, const void *b)
     return order ? order : strcmp(one, two);
 }
 
-void backup_prune(int dir_fd, guint max)
+void backup_make_room(int dir_fd, guint max, guint n)
 {
     g_autoptr(GPtrArray) names = list_backups(dir_fd);
+    guint kept = max > n ? max - n : 0;
 
     g_ptr_array_sort(names, compare_by_time);
-    for (guint i = 0; i + max < names->len; i++)
+    for (guint i = 0; i + kept < names->len; i++)
         /* a folder that somebody put there is not ours to empty, but goes when it is */
         if (sys_unlink(dir_fd, names->pdata[i]) < 0)
             (void)unlinkat(dir_fd, names->pdata[i], AT_REMOVEDIR);

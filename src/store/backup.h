@@ -24,8 +24,15 @@ typedef enum BackupMode {
 gboolean backup_make(int dir_fd, const char *dir, const char *name, BackupMode mode,
                      char **ret_path, GError **error);
 
-/** backup_prune: removes the oldest beyond @max, all names together. Best effort. */
-void backup_prune(int dir_fd, guint max);
+/** backup_is_kept: whether BACKUP_LINK would find that the very same file is kept already. */
+gboolean backup_is_kept(int dir_fd, const char *name);
+
+/**
+ * backup_make_room: removes the oldest, all names together, so that with @n new ones there are @max
+ * at most. Before they are made: by a clock that was set back the new ones would be the oldest.
+ * Best effort.
+ */
+void backup_make_room(int dir_fd, guint max, guint n);
 
 /**
  * backup_copy: copies the regular file @name byte for byte to the new name @copy and syncs it.

@@ -8,6 +8,8 @@
 #include "store/sys.h"
 #include "util/fd.h"
 
+#define RESERVE_BYTES (64 * 1024)
+
 int journal_create(int dir_fd, const char *name, const Id *boot_id, guint64 sequence,
                    Journal **ret_journal)
 {
@@ -66,4 +68,11 @@ int journal_append(Journal *journal, const GString *line, gboolean *ret_dirty)
     /* A short write is a full disk or a quota; the rest would fail likewise. */
     *ret_dirty = sys_ftruncate(journal->fd, journal->size) < 0;
     return n < 0 ? (int)n : -ENOSPC;
+}
+
+int journal_reserve(const Journal *journal)
+{
+    int r = sys_reserve(journal->fd, journal->size, RESERVE_BYTES);
+
+    return r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -EIO ? r : 0;
 }

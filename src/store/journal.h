@@ -38,3 +38,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Journal, journal_unref)
  * Returns: 0, or a negative errno: nothing is there then, unless *@ret_dirty.
  */
 int journal_append(Journal *journal, const GString *line, gboolean *ret_dirty);
+
+/**
+ * journal_reserve: whether the disk has room for some more records. Without it a record of nothing
+ * would fit into the last block of a full disk and prove it well. Where a file system can't say, it
+ * has room. Returns: 0, or a negative errno.
+ */
+int journal_reserve(const Journal *journal);

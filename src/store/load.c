@@ -106,26 +106,33 @@ static gboolean is_there(const Store *store, const char *name)
     return fstatat(store->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* What cannot be replaced by a file is moved out of the way in any case. */
+static gboolean is_to_be_kept(const Store *store, const StoreDamage *damage)
+{
+    return is_there(store, damage->file) &&
+           (store->backup_corrupted || !is_regular(store, damage->file));
+}
+
 static gboolean make_backups(Store *store, StoreContents *contents, GError **error)
 {
+    gboolean keep_torn = contents->torn_tail && contents->damage->len == 0 &&
+                         store->backup_corrupted && is_there(store, FILE_JOURNAL);
+    guint n = keep_torn && !backup_is_kept(store->dir_fd, FILE_JOURNAL);
+
+    for (guint i = 0; i < contents->damage->len; i++)
+        n += is_to_be_kept(store, contents->damage->pdata[i]) &&
+             !backup_is_kept(store->dir_fd, ((StoreDamage *)contents->damage->pdata[i])->file);
+    backup_make_room(store->dir_fd, store->backups_max, n);
     for (guint i = 0; i < contents->damage->len; i++) {
         StoreDamage *damage = contents->damage->pdata[i];
 
-        /* what cannot be replaced by a file is moved out of the way in any case */
-        if (!is_there(store, damage->file) ||
-            (!store->backup_corrupted && is_regular(store, damage->file)))
-            continue;
-        if (!backup_make(store->dir_fd, store->dir, damage->file, mode_for(store, damage->file),
+        if (is_to_be_kept(store, damage) &&
+            !backup_make(store->dir_fd, store->dir, damage->file, mode_for(store, damage->file),
                          &damage->backup, error))
             return FALSE;
     }
-    if (contents->torn_tail && contents->damage->len == 0 && store->backup_corrupted &&
-        is_there(store, FILE_JOURNAL) &&
-        !backup_make(store->dir_fd, store->dir, FILE_JOURNAL, mode_for(store, FILE_JOURNAL),
-                     &contents->torn_backup, error))
-        return FALSE;
-    backup_prune(store->dir_fd, store->backups_max);
-    return TRUE;
+    return !keep_torn || backup_make(store->dir_fd, store->dir, FILE_JOURNAL,
+                                     mode_for(store, FILE_JOURNAL), &contents->torn_backup, error);
 }
 
 /* Whether the older snapshot with the journals is the whole story although the newer is not. */

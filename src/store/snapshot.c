@@ -17,7 +17,8 @@
  * snapshot with both journals, of which the records up to its sequence number are passed over.
  *
  * SNAPSHOT_ANEW, at start and after failures, when nothing on the disk is to be relied on and no
- * appends are taken: the same text under a number above all that were given; the writer: new
+ * appends are taken: calls that wait for a sync are waited for here as well; then the same text
+ * under a number above all that were given; the writer: new
  * snapshot, fsync, rename, fsync of the folder; then a new journal over the present one, and
  * state.journal.old removed. Last a copy of the snapshot as state.json.previous: the snapshot
  * before must not be it, for what recovery dropped would come back with it.
@@ -429,6 +430,11 @@ static gboolean begin(Snapshot *snapshot)
     Store *store = snapshot->store;
 
     if (snapshot->kind == SNAPSHOT_ANEW) {
+        /* who waits for a sync may yet be told that it is there, and is not in the source */
+        if (durable_first_sequence(store) <= store->sequence) {
+            stop_slices(snapshot);
+            return FALSE;
+        }
         /* whatever a failed write may have left behind has this number at most */
         snapshot->sequence = ++store->sequence;
     } else {

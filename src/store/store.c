@@ -17,6 +17,8 @@
 
 #define RETRY_MSEC_MIN 100
 #define RETRY_MSEC_MAX 30000
+/* A look at a whole journal's disk costs next to nothing. */
+#define PROBE_MSEC_MAX 2000
 
 static int open_folder(const char *dir, GError **error)
 {
@@ -115,6 +117,19 @@ Store *store_close(Store *store)
 
 /* ---- failing and recovering ---- */
 
+static void write_failed(Store *store, int result, gboolean dirty, GError **error);
+
+/* The journal is whole, so a record of nothing finds out; it succeeds or sets the next retry. */
+static void probe(Store *store)
+{
+    int r = journal_reserve(store->journal);
+
+    if (r < 0)
+        write_failed(store, r, FALSE, NULL);
+    else
+        (void)store_append(store, NULL, 0, NULL);
+}
+
 static gboolean on_retry(void *data)
 {
     Store *store = data;
@@ -123,8 +138,7 @@ static gboolean on_retry(void *data)
     if (store->state == STORE_FAILED)
         snapshot_start(store, SNAPSHOT_ANEW);
     else if (store->state == STORE_STUMBLED)
-        /* a record of nothing: it succeeds or sets the next retry */
-        (void)store_append(store, NULL, 0, NULL);
+        probe(store);
     return G_SOURCE_REMOVE;
 }
 
@@ -139,7 +153,8 @@ static void enter_trouble(Store *store, StoreState state, const GError *error)
     store->retry = g_timeout_source_new(store->retry_msec);
     g_source_set_callback(store->retry, on_retry, store, NULL);
     (void)g_source_attach(store->retry, store->context);
-    store->retry_msec = CLAMP(store->retry_msec * 2, RETRY_MSEC_MIN, RETRY_MSEC_MAX);
+    store->retry_msec = CLAMP(store->retry_msec * 2, RETRY_MSEC_MIN,
+                              state == STORE_STUMBLED ? PROBE_MSEC_MAX : RETRY_MSEC_MAX);
     if (was_well && store->health_changed)
         store->health_changed(error, store->data);
 }
@@ -161,7 +176,7 @@ void store_recovered(Store *store)
 
 gboolean store_is_failed(const Store *store, const char **ret_why)
 {
-    if (store->state == STORE_WORKING || store->state == STORE_STUMBLED)
+    if (store->state == STORE_WORKING)
         return FALSE;
     if (ret_why)
         *ret_why = store->error ? store->error->message : "the store was not started";
@@ -302,6 +317,7 @@ gboolean store_set_aside(Store *store, GError **error)
                                         FILE_SNAPSHOT};
 
     g_assert(store->state == STORE_NEW);
+    backup_make_room(store->dir_fd, store->backups_max, G_N_ELEMENTS(names));
     for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
         g_autofree char *backup = NULL;
         g_autoptr(GError) failure = NULL;
@@ -312,6 +328,5 @@ gboolean store_set_aside(Store *store, GError **error)
             return FALSE;
         }
     }
-    backup_prune(store->dir_fd, store->backups_max);
     return TRUE;
 }

@@ -149,7 +149,11 @@ typedef void (*StoreDone)(const GError *error, void *data);
 gboolean store_append_durable(Store *store, const StoreOp *ops, size_t n_ops, StoreDone done,
                               void *data, GError **error);
 
-/** store_is_failed: whether appends are refused at present; @ret_why (nullable) (transfer none). */
+/**
+ * store_is_failed: whether the disk refused something and has not proven well since. Where the
+ * journal is whole appends are still tried, and the first that succeeds is the proof.
+ * @ret_why: (nullable) (transfer none).
+ */
 gboolean store_is_failed(const Store *store, const char **ret_why);
 
 /** store_compact: starts a snapshot now, in slices between other work, written by the worker. */

@@ -16,8 +16,9 @@ const char *sys_call_to_string(SysCall call)
         [SYS_CALL_OPEN] = "open",           [SYS_CALL_READ] = "read",
         [SYS_CALL_WRITE] = "write",         [SYS_CALL_FSYNC] = "fsync",
         [SYS_CALL_FDATASYNC] = "fdatasync", [SYS_CALL_FTRUNCATE] = "ftruncate",
-        [SYS_CALL_RENAME] = "rename",       [SYS_CALL_LINK] = "link",
-        [SYS_CALL_UNLINK] = "unlink",       [SYS_CALL_FLOCK] = "flock",
+        [SYS_CALL_FALLOCATE] = "fallocate", [SYS_CALL_RENAME] = "rename",
+        [SYS_CALL_LINK] = "link",           [SYS_CALL_UNLINK] = "unlink",
+        [SYS_CALL_FLOCK] = "flock",
     };
 
     g_assert((size_t)call < G_N_ELEMENTS(names));
@@ -95,6 +96,12 @@ int sys_fdatasync(int fd)
 int sys_ftruncate(int fd, guint64 length)
 {
     DO_CALL(SYS_CALL_FTRUNCATE, NULL, ftruncate(fd, (off_t)length));
+}
+
+int sys_reserve(int fd, guint64 offset, guint64 length)
+{
+    DO_CALL(SYS_CALL_FALLOCATE, NULL,
+            fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length));
 }
 
 int sys_rename(int dir_fd, const char *from, const char *to)

@@ -18,6 +18,7 @@ typedef enum SysCall {
     SYS_CALL_FSYNC,
     SYS_CALL_FDATASYNC,
     SYS_CALL_FTRUNCATE,
+    SYS_CALL_FALLOCATE,
     SYS_CALL_RENAME,
     SYS_CALL_LINK,
     SYS_CALL_UNLINK,
@@ -48,6 +49,8 @@ int sys_write_all(int fd, const void *data, size_t length);
 int sys_fsync(int fd);
 int sys_fdatasync(int fd);
 int sys_ftruncate(int fd, guint64 length);
+/** sys_reserve: room on the disk for @length bytes from @offset on; the file's size stays. */
+int sys_reserve(int fd, guint64 offset, guint64 length);
 /** Both names in the folder @dir_fd. */
 int sys_rename(int dir_fd, const char *from, const char *to);
 int sys_link(int dir_fd, const char *from, const char *to);

@@ -8,6 +8,9 @@
 
 #include "util/fd.h"
 
+/* A file of /proc says that it has no bytes, and a sysctl gives what it has to the first read. */
+#define FIRST_READ_OF_UNSIZED (256 * 1024)
+
 static void set_errno_error(GError **error, int code, const char *doing, const char *path)
 {
     g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(code), "cannot %s %s: %s", doing, path,
@@ -39,7 +42,8 @@ char *file_read(int dir_fd, const char *path, FileReadFlags flags, size_t max_by
     }
 
     /* The size is a hint: the file may grow while it is read. One byte more shows "too large". */
-    capacity = MIN((size_t)MAX(st.st_size, 0), max_bytes) + 1;
+    capacity =
+        MIN(st.st_size > 0 ? (size_t)st.st_size : (size_t)FIRST_READ_OF_UNSIZED, max_bytes) + 1;
     text = g_malloc(capacity + 1);
     for (;;) {
         ssize_t n = read(fd, text + length, capacity - length);

@@ -14,6 +14,7 @@ static struct {
     const char *identifier;
     gboolean to_journal;
     int max_priority;
+    const char *library_message_id;
     LogWriter writer;
     void *writer_data;
 } log_state = {.identifier = "styxy", .max_priority = LOG_INFO};
@@ -78,17 +79,26 @@ static int priority_of_level(GLogLevelFlags level)
     return LOG_DEBUG;
 }
 
+static char *text_of_field(const GLogField *fields, gsize n_fields, const char *key)
+{
+    for (gsize i = 0; i < n_fields; i++)
+        if (strcmp(fields[i].key, key) == 0)
+            return fields[i].length < 0 ? g_strdup(fields[i].value)
+                                        : g_strndup(fields[i].value, (gsize)fields[i].length);
+    return NULL;
+}
+
 static GLogWriterOutput glib_writer(GLogLevelFlags level, const GLogField *fields, gsize n_fields,
                                     gpointer data)
 {
-    for (gsize i = 0; i < n_fields; i++)
-        if (strcmp(fields[i].key, "MESSAGE") == 0) {
-            g_autofree char *text = fields[i].length < 0
-                                        ? g_strdup(fields[i].value)
-                                        : g_strndup(fields[i].value, (gsize)fields[i].length);
+    g_autofree char *text = text_of_field(fields, n_fields, "MESSAGE");
+    g_autofree char *domain = text_of_field(fields, n_fields, "GLIB_DOMAIN");
+    LogField field = {"GLIB_DOMAIN", domain};
+    int priority = priority_of_level(level);
 
-            log_write(priority_of_level(level), NULL, NULL, 0, "%s", text);
-        }
+    if (text)
+        log_write(priority, priority <= LOG_NOTICE ? log_state.library_message_id : NULL, &field, 1,
+                  "%s", text);
     return G_LOG_WRITER_HANDLED;
 }
 
@@ -115,6 +125,11 @@ void log_init(const char *identifier, LogTarget target, int max_priority)
     log_state.max_priority = max_priority;
     log_set_target(target);
     g_log_set_writer_func(glib_writer, NULL, NULL);
+}
+
+void log_set_library_message_id(const char *message_id)
+{
+    log_state.library_message_id = message_id;
 }
 
 void log_set_max_priority(int max_priority)

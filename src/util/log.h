@@ -39,6 +39,9 @@ typedef void (*LogWriter)(int priority, const GLogField *fields, size_t n_fields
  */
 void log_init(const char *identifier, LogTarget target, int max_priority);
 
+/** log_set_library_message_id: of GLib's own messages at notice or above; static, NULL = none. */
+void log_set_library_message_id(const char *message_id);
+
 /** log_set_max_priority, log_get_max_priority: the level at run time, LOG_ERR to LOG_DEBUG. */
 void log_set_max_priority(int max_priority);
 int log_get_max_priority(void);
@@ -66,8 +69,6 @@ void log_set_writer(LogWriter writer, void *data);
 void log_write(int priority, const char *message_id, const LogField *fields, size_t n_fields,
                const char *format, ...) G_GNUC_PRINTF(5, 6);
 
-#define log_error(...) log_write(LOG_ERR, NULL, NULL, 0, __VA_ARGS__)
-#define log_warning(...) log_write(LOG_WARNING, NULL, NULL, 0, __VA_ARGS__)
-#define log_notice(...) log_write(LOG_NOTICE, NULL, NULL, 0, __VA_ARGS__)
+/* What is worth more than info is worth a MESSAGE_ID. */
 #define log_info(...) log_write(LOG_INFO, NULL, NULL, 0, __VA_ARGS__)
 #define log_debug(...) log_write(LOG_DEBUG, NULL, NULL, 0, __VA_ARGS__)

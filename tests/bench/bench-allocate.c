@@ -18,26 +18,30 @@
 #define CLIENTS_MAX 8
 #define ROUNDS 10
 #define BAR_TOLERANCE 1.25
+#define BLOCK 8
 #define IDLE_WATCH_MSEC 5000
 #define LEASES_MANY 60000
 
+/* All three layers are on, as they are by default: sweeps go over the leases that are held. */
 static const char configuration[] =
     "{ \"service_types\": {\n"
     "    \"fill\":  { \"port_range\": [1024, 61999], \"instance_behavior\": \"multi\" },\n"
     "    \"bench\": { \"port_range\": [62000, 63999], \"instance_behavior\": \"multi\" } },\n"
     "  \"auto_allocation\": { \"enabled\": false, \"port_range\": [64000, 64999] },\n"
-    "  \"recovery\": { \"health_monitoring\": { \"enabled\": false } },\n"
     "  \"limits\": { \"leases_per_user\": 65000 } }\n";
 
 typedef enum Operation {
     OPERATION_PING,
     OPERATION_ALLOCATE,
     OPERATION_RELEASE,
-    OPERATION_PAIR, /* Allocate and Release with nothing in between, again and again */
+    OPERATION_SOCKET, /* AllocateSocket */
+    OPERATION_BLOCK,  /* AllocateBlock of BLOCK ports */
+    OPERATION_PAIR,   /* Allocate and Release with nothing in between, again and again */
     _OPERATION_MAX,
 } Operation;
 
-static const char *const operation_names[_OPERATION_MAX] = {"ping", "allocate", "release", "pair"};
+static const char *const operation_names[_OPERATION_MAX] = {"ping",   "allocate", "release",
+                                                            "socket", "block",    "pair"};
 
 /** Client: one thread with a connection of its own. */
 typedef struct Client {
@@ -106,6 +110,37 @@ static sd_bus_message *allocate(sd_bus *bus, const char *service_type, const cha
     return reply;
 }
 
+/* As allocate(); the socket is the reply's and closed with it. */
+static sd_bus_message *allocate_socket(sd_bus *bus, const char **ret_lease)
+{
+    sd_bus_message *message = new_call(bus, "org.styxy.Ports", "AllocateSocket");
+    guint16 port = 0;
+    int fd = -1;
+
+    g_assert_cmpint(sd_bus_message_append(message, "sa{sv}", "bench", 0), >=, 0);
+
+    sd_bus_message *reply = call(bus, message);
+
+    g_assert_cmpint(sd_bus_message_read(reply, "qsh", &port, ret_lease, &fd), >, 0);
+    g_assert_cmpint(fd, >=, 0);
+    return reply;
+}
+
+static sd_bus_message *allocate_block(sd_bus *bus, const char *ret_leases[BLOCK])
+{
+    sd_bus_message *message = new_call(bus, "org.styxy.Ports", "AllocateBlock");
+    guint16 port = 0;
+
+    g_assert_cmpint(sd_bus_message_append(message, "sqa{sv}", "bench", BLOCK, 0), >=, 0);
+
+    sd_bus_message *reply = call(bus, message);
+
+    g_assert_cmpint(sd_bus_message_enter_container(reply, SD_BUS_TYPE_ARRAY, "(qs)"), >, 0);
+    for (guint i = 0; i < BLOCK; i++)
+        g_assert_cmpint(sd_bus_message_read(reply, "(qs)", &port, &ret_leases[i]), >, 0);
+    return reply;
+}
+
 static void release(sd_bus *bus, const char *lease)
 {
     sd_bus_message *message = new_call(bus, "org.styxy.Ports", "Release");
@@ -150,6 +185,28 @@ static void single_round(Client *client, sd_bus *bus)
     }
 }
 
+/* The other two ways to a port, a third as often: they have the same floor. */
+static void other_round(Client *client, sd_bus *bus)
+{
+    for (guint i = 0; i < client->per_round / 3; i++) {
+        const char *lease = NULL, *leases[BLOCK];
+        guint64 before = now_nsec();
+        sd_bus_message *reply = allocate_socket(bus, &lease);
+
+        note(client, OPERATION_SOCKET, now_nsec() - before);
+        release(bus, lease);
+        sd_bus_message_unref(reply);
+        ping(bus);
+        before = now_nsec();
+        reply = allocate_block(bus, leases);
+        note(client, OPERATION_BLOCK, now_nsec() - before);
+        for (guint j = 0; j < BLOCK; j++)
+            release(bus, leases[j]);
+        sd_bus_message_unref(reply);
+        ping(bus);
+    }
+}
+
 static void pair_round(Client *client, sd_bus *bus)
 {
     for (guint i = 0; i < client->per_round; i++) {
@@ -166,7 +223,8 @@ static void pair_round(Client *client, sd_bus *bus)
 /* The rounds take turns, and the barrier keeps the clients of one run in step. */
 static void *client_main(void *data)
 {
-    static void (*const rounds[])(Client *, sd_bus *) = {ping_round, single_round, pair_round};
+    static void (*const rounds[])(Client *, sd_bus *) = {ping_round, single_round, other_round,
+                                                         pair_round};
     Client *client = data;
     sd_bus *bus = environment_connect(client->environment, client->transport);
 

@@ -187,6 +187,11 @@ Environment *environment_free(Environment *environment)
     return NULL;
 }
 
+const char *environment_folder(const Environment *environment)
+{
+    return environment->folder;
+}
+
 sd_bus *environment_connect(const Environment *environment, Transport transport)
 {
     sd_bus *bus = NULL;

@@ -30,6 +30,9 @@ Environment *environment_new(const char *daemon, const char *configuration, GErr
 Environment *environment_free(Environment *environment);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Environment, environment_free)
 
+/** environment_folder: (transfer none): where the daemon has "state". */
+const char *environment_folder(const Environment *environment);
+
 /** environment_connect: a new connection; for the calling thread alone. Aborts on failure. */
 sd_bus *environment_connect(const Environment *environment, Transport transport);
 

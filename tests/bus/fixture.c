@@ -272,11 +272,10 @@ void fixture_write_configuration(Fixture *fixture, const char *text)
     g_assert_true(g_file_set_contents(fixture->configuration, text, -1, NULL));
 }
 
-static void own_name(const Fixture *fixture)
+static void own_name(Fixture *fixture)
 {
-    sd_bus *squatter = fixture_connect(fixture->bus_address); /* stays until the test ends */
-
-    g_assert_cmpint(sd_bus_request_name(squatter, PORTS_NAME, 0), >=, 0);
+    fixture->squatter = fixture_connect(fixture->bus_address);
+    g_assert_cmpint(sd_bus_request_name(fixture->squatter, PORTS_NAME, 0), >=, 0);
 }
 
 Fixture *fixture_new(FixtureFlags flags, const char *limits)
@@ -292,6 +291,7 @@ Fixture *fixture_new(FixtureFlags flags, const char *limits)
     fixture->direct_address = g_strdup_printf("unix:path=%s", fixture->direct_path);
     fixture->configuration = g_build_filename(fixture->dir, "test.json", NULL);
     fixture_write_configuration(fixture, text);
+    g_clear_pointer(&text, g_free); /* a forked server would be said to have lost it */
     if (flags & FIXTURE_BROKER) {
         fixture->bus_address = g_strdup_printf("unix:path=%s/bus", fixture->dir);
         fixture_start_broker(fixture);
@@ -324,6 +324,7 @@ Fixture *fixture_free(Fixture *fixture)
         fixture_stop_server(fixture);
         fixture_wait_server(fixture);
     }
+    sd_bus_flush_close_unref(fixture->squatter);
     if (fixture->broker > 0)
         fixture_stop_broker(fixture);
     (void)fd_close(fixture->events);

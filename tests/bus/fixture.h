@@ -28,7 +28,8 @@ typedef struct Fixture {
     FixtureFlags flags;
     pid_t server;
     pid_t broker;
-    int events; /* a byte for each thing that the server tells: 'r'eady, 'l'ost, 'f'atal */
+    sd_bus *squatter; /* owned: the name's other owner; NULL = none */
+    int events;       /* a byte for each thing that the server tells: 'r'eady, 'l'ost, 'f'atal */
 } Fixture;
 
 /**

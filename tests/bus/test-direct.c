@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <gio/gio.h>
+#include <gio/gunixfdlist.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -510,6 +512,333 @@ static void test_out_of_descriptors(void)
     sd_bus_flush_close_unref(late);
 }
 
+/* ---- what sd-bus never gets to see ---- */
+
+static GDBusMessage *raw_call(const char *member, guint32 serial)
+{
+    GDBusMessage *m =
+        g_dbus_message_new_method_call(PORTS_NAME, PORTS_PATH, PORTS_INTERFACE, member);
+
+    g_dbus_message_set_serial(m, serial);
+    return m;
+}
+
+/* Sends @bytes with @n_fds descriptors, each for /dev/null. Returns: whether the server is there.
+ */
+static gboolean send_raw(int fd, const void *bytes, size_t length, guint n_fds)
+{
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int) * 64)];
+    } control = {0};
+    struct iovec part = {.iov_base = (void *)bytes, .iov_len = length};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+    AUTO_FD null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int fds[64];
+
+    g_assert_cmpuint(n_fds, <=, G_N_ELEMENTS(fds));
+    for (guint i = 0; i < n_fds; i++)
+        fds[i] = null;
+    if (n_fds > 0) {
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+        memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * n_fds);
+    }
+    return sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)length;
+}
+
+/* Returns: (transfer full): @m as it goes over the wire, saying that it has @n_fds descriptors. */
+static guchar *to_blob(GDBusMessage *m, guint n_fds, gsize *ret_length)
+{
+    g_autoptr(GUnixFDList) list = g_unix_fd_list_new();
+    g_autoptr(GError) error = NULL;
+    guchar *blob = NULL;
+
+    for (guint i = 0; i < n_fds; i++)
+        g_assert_cmpint(g_unix_fd_list_append(list, STDERR_FILENO, NULL), >=, 0);
+    if (n_fds > 0)
+        g_dbus_message_set_unix_fd_list(m, list);
+    blob = g_dbus_message_to_blob(m, ret_length, G_DBUS_CAPABILITY_FLAGS_UNIX_FD_PASSING, &error);
+    g_assert_no_error(error);
+    return blob;
+}
+
+static void send_message(int fd, GDBusMessage *m, guint n_fds)
+{
+    gsize length;
+    g_autofree guchar *blob = to_blob(m, n_fds, &length);
+
+    g_assert_true(send_raw(fd, blob, length, n_fds));
+}
+
+/* Reads one message and returns the serial that it answers; @ret_error: whether it is an error. */
+static guint32 read_answer(int fd, gboolean *ret_error)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GDBusMessage) m = NULL;
+    guchar header[16];
+    g_autofree guchar *blob = NULL;
+    gssize size;
+
+    g_assert_cmpint(recv(fd, header, sizeof(header), MSG_WAITALL), ==, sizeof(header));
+    size = g_dbus_message_bytes_needed(header, sizeof(header), &error);
+    g_assert_no_error(error);
+    blob = g_malloc((gsize)size);
+    memcpy(blob, header, sizeof(header));
+    g_assert_cmpint(recv(fd, blob + 16, (size_t)size - 16, MSG_WAITALL), ==, size - 16);
+    m = g_dbus_message_new_from_blob(blob, (gsize)size, G_DBUS_CAPABILITY_FLAGS_UNIX_FD_PASSING,
+                                     &error);
+    g_assert_no_error(error);
+    *ret_error = g_dbus_message_get_message_type(m) == G_DBUS_MESSAGE_TYPE_ERROR;
+    return g_dbus_message_get_reply_serial(m);
+}
+
+/* Says @line (with its end) and returns the answer's first word. */
+static char *say(int fd, const char *line, size_t length)
+{
+    char answer[256];
+    ssize_t n;
+
+    g_assert_cmpint(write(fd, line, length), ==, (ssize_t)length);
+    n = recv(fd, answer, sizeof(answer) - 1, 0);
+    g_assert_cmpint(n, >, 0);
+    answer[n] = '\0';
+    return g_strndup(answer, strcspn(answer, " \r"));
+}
+#define SAY(fd, line, word)                                             \
+    do {                                                                \
+        g_autofree char *_answer = say((fd), (line), sizeof(line) - 1); \
+        g_assert_cmpstr(_answer, ==, (word));                           \
+    } while (0)
+
+/* Returns: a connection that is through its handshake. We are root here. */
+static int connect_through(const Fixture *fixture)
+{
+    int fd = connect_raw(fixture);
+
+    SAY(fd, "\0AUTH EXTERNAL 30\r\n", "OK");
+    SAY(fd, "NEGOTIATE_UNIX_FD\r\n", "AGREE_UNIX_FD");
+    g_assert_cmpint(write(fd, "BEGIN\r\n", 7), ==, 7);
+    return fd;
+}
+
+static guint count_fds(const Fixture *fixture)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd", fixture->server);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    guint n = 0;
+
+    while (g_dir_read_name(dir))
+        n++;
+    return n;
+}
+
+/* Waits until the server has @n descriptors; what it is done with, it closes behind its answer. */
+static void wait_fds(const Fixture *fixture, guint n)
+{
+    gint64 end_usec = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+
+    while (count_fds(fixture) != n) {
+        if (g_get_monotonic_time() > end_usec)
+            g_error("the server has %u descriptors, not %u", count_fds(fixture), n);
+        (void)poll(NULL, 0, 1);
+    }
+}
+
+/* How many it has once they have not changed for a while. */
+static guint settled_fds(const Fixture *fixture)
+{
+    guint n = count_fds(fixture);
+
+    for (guint same = 0; same < 50; same++) {
+        guint now = count_fds(fixture);
+
+        (void)poll(NULL, 0, 1);
+        if (now != n)
+            same = 0;
+        n = now;
+    }
+    return n;
+}
+
+/* Who somebody is, the kernel says; a handshake that says otherwise fails, and may be tried anew.
+ */
+static void test_claims(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new(FIXTURE_DIRECT, NULL);
+    AUTO_FD fd = connect_raw(fixture);
+    AUTO_FD impatient = connect_raw(fixture);
+    AUTO_FD stranger = connect_raw(fixture);
+    g_autoptr(GDBusMessage) m = raw_call("GetMetrics", 5);
+    gboolean failed;
+
+    SAY(fd, "\0AUTH\r\n", "REJECTED");
+    SAY(fd, "AUTH ANONYMOUS\r\n", "REJECTED");
+    SAY(fd, "AUTH EXTERNAL 3635353334\r\n", "REJECTED");
+    SAY(fd, "AUTH EXTERNAL 30 30\r\n", "REJECTED");
+    SAY(fd, "BEGIN\r\n", "ERROR");
+    SAY(fd, "AUTH EXTERNAL\r\n", "DATA");
+    SAY(fd, "DATA 31\r\n", "REJECTED");
+    SAY(fd, "AUTH EXTERNAL\r\n", "DATA");
+    SAY(fd, "DATA\r\n", "OK");
+    g_assert_cmpint(write(fd, "BEGIN\r\n", 7), ==, 7);
+    send_message(fd, m, 0);
+    g_assert_cmpuint(read_answer(fd, &failed), ==, 5);
+    g_assert_false(failed);
+    /* A line that does not end, and no handshake at all. */
+    {
+        g_autofree char *line = g_strnfill(4000, 'A');
+
+        g_assert_cmpint(write(impatient, "\0", 1), ==, 1);
+        g_assert_cmpint(write(impatient, line, 4000), ==, 4000);
+        wait_closed(impatient, 5);
+        g_assert_cmpint(write(stranger, "lalala\r\n", 8), ==, 8);
+        wait_closed(stranger, 5);
+    }
+}
+
+/* All of it in one write, and a message byte by byte. */
+static void test_pieces(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new(FIXTURE_DIRECT, NULL);
+    AUTO_FD fd = connect_raw(fixture);
+    static const char start[] = "\0AUTH EXTERNAL 30\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n";
+    static const char expected[] = "AGREE_UNIX_FD\r\n";
+    g_autoptr(GByteArray) bytes = g_byte_array_new();
+    g_autofree guchar *blob = NULL;
+    g_autoptr(GDBusMessage) last = raw_call("GetMetrics", 201);
+    char answer[37 + sizeof(expected) - 1]; /* "OK ", 32 digits, "\r\n" and what follows */
+    gsize length;
+    gboolean failed;
+
+    g_byte_array_append(bytes, (const guint8 *)start, sizeof(start) - 1);
+    for (guint32 serial = 1; serial <= 200; serial++) {
+        g_autoptr(GDBusMessage) m = raw_call("GetRecoveryReport", serial);
+        g_autofree guchar *one = g_dbus_message_to_blob(m, &length, 0, NULL);
+
+        g_byte_array_append(bytes, one, (guint)length);
+    }
+    g_assert_cmpint(write(fd, bytes->data, bytes->len), ==, bytes->len);
+    g_assert_cmpint(recv(fd, answer, sizeof(answer), MSG_WAITALL), ==, sizeof(answer));
+    g_assert_cmpint(memcmp(answer + 37, expected, sizeof(expected) - 1), ==, 0);
+    for (guint32 serial = 1; serial <= 200; serial++) {
+        g_assert_cmpuint(read_answer(fd, &failed), ==, serial);
+        g_assert_false(failed);
+    }
+    blob = g_dbus_message_to_blob(last, &length, 0, NULL);
+    for (gsize i = 0; i < length; i++)
+        g_assert_cmpint(write(fd, blob + i, 1), ==, 1);
+    g_assert_cmpuint(read_answer(fd, &failed), ==, 201);
+    g_assert_false(failed);
+}
+
+static void test_message_bytes(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new(FIXTURE_DIRECT, "\"message_bytes\": 8192");
+    g_autoptr(sd_bus) other = fixture_connect(fixture->direct_address);
+    AUTO_FD fd = connect_through(fixture);
+    g_autofree char *text = g_strnfill(9000, 'a');
+    g_autoptr(GDBusMessage) fits = raw_call("Release", 1);
+    g_autoptr(GDBusMessage) too_long = raw_call("Release", 2);
+    guchar endless[24] = {'l', 1, 0, 1};
+    gboolean failed;
+
+    g_dbus_message_set_body(too_long, g_variant_new("(s)", text));
+    text[8000] = '\0';
+    g_dbus_message_set_body(fits, g_variant_new("(s)", text));
+    send_message(fd, fits, 0);
+    g_assert_cmpuint(read_answer(fd, &failed), ==, 1); /* an error, for it is no lease */
+    g_assert_true(failed);
+    send_message(fd, too_long, 0);
+    wait_closed(fd, 5);
+    fd = fd_close(fd);
+    /* Long before its end has come. */
+    fd = connect_through(fixture);
+    endless[7] = 7; /* 112 MiB of body */
+    endless[8] = 1;
+    endless[12] = 8;
+    g_assert_true(send_raw(fd, endless, sizeof(endless), 0));
+    wait_closed(fd, 5);
+    g_assert_cmpuint(lease_count(other), ==, 0);
+}
+
+/* Puts a blank, which no name has, at the beginning of @word. The last one is meant. */
+static void spoil(guchar *blob, gsize length, const char *word)
+{
+    guchar *found = NULL;
+
+    for (guchar *p = blob; (p = memmem(p, length - (gsize)(p - blob), word, strlen(word))); p++)
+        found = p;
+    g_assert_nonnull(found);
+    found[0] = ' ';
+}
+
+static void test_descriptors(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new(FIXTURE_DIRECT, NULL);
+    g_autoptr(sd_bus) other = fixture_connect(fixture->direct_address);
+    guint before = settled_fds(fixture), with_one;
+    AUTO_FD fd = connect_through(fixture);
+    gboolean failed;
+
+    {
+        g_autoptr(GDBusMessage) first = raw_call("GetMetrics", 99);
+
+        send_message(fd, first, 0);
+        g_assert_cmpuint(read_answer(fd, &failed), ==, 99);
+        with_one = settled_fds(fixture);
+    }
+    /* Those of a good message go with it, wanted or not. */
+    for (guint32 serial = 1; serial <= 20; serial++) {
+        g_autoptr(GDBusMessage) m = raw_call("GetMetrics", serial);
+
+        send_message(fd, m, serial % 4);
+        g_assert_cmpuint(read_answer(fd, &failed), ==, serial);
+        g_assert_false(failed);
+    }
+    wait_fds(fixture, with_one);
+    fd = fd_close(fd);
+    for (guint bad = 0; bad < 6; bad++) {
+        for (guint again = 0; again < 20; again++) {
+            static const guint declared[] = {2, 3, 1, 2, 0, 1};
+            g_autoptr(GDBusMessage) m = raw_call("GetMetrics", 7);
+            g_autofree guchar *blob = NULL;
+            gsize length;
+
+            fd = connect_through(fixture);
+            blob = to_blob(m, declared[bad], &length);
+            if (bad == 0)
+                spoil(blob, length, "GetMetrics");
+            if (bad == 3)
+                spoil(blob, length, PORTS_NAME);
+            switch (bad) {
+            case 0: /* no member has such a name */
+            case 1: /* fewer than it says */
+            case 3: /* no destination has such a name */
+                (void)send_raw(fd, blob, length, 2);
+                break;
+            case 2: /* more than there may be */
+                (void)send_raw(fd, blob, length, 60);
+                break;
+            case 4: /* it says that there are none */
+                (void)send_raw(fd, blob, length, 2);
+                break;
+            default: /* some with each piece of a message that does not end */
+                for (gsize i = 0; i + 8 < length; i += 8)
+                    if (!send_raw(fd, blob + i, 8, 4))
+                        break;
+            }
+            wait_closed(fd, 5);
+            fd = fd_close(fd);
+        }
+        g_assert_cmpuint(lease_count(other), ==, 0);
+        wait_fds(fixture, before);
+    }
+}
+
 int main(int argc, char **argv)
 {
     fixture_init(&argc, &argv);
@@ -526,6 +855,11 @@ int main(int argc, char **argv)
     g_test_add_func("/bus/direct/handshake", test_handshake);
     g_test_add_func("/bus/direct/many-connections", test_many_connections);
     g_test_add_func("/bus/direct/connections-of-a-user", test_connections_of_a_user);
-    g_test_add_func("/bus/direct/out-of-descriptors", test_out_of_descriptors);
+    if (!g_getenv("LD_PRELOAD") || !strstr(g_getenv("LD_PRELOAD"), "vgpreload")) /* it keeps some */
+        g_test_add_func("/bus/direct/out-of-descriptors", test_out_of_descriptors);
+    g_test_add_func("/bus/direct/claims", test_claims);
+    g_test_add_func("/bus/direct/pieces", test_pieces);
+    g_test_add_func("/bus/direct/message-bytes", test_message_bytes);
+    g_test_add_func("/bus/direct/descriptors", test_descriptors);
     return g_test_run();
 }

@@ -150,57 +150,6 @@ static void test_refused(void)
     g_assert_cmpuint(lease_count(bus), ==, 2);
 }
 
-/* Whatever is wrong has its name, and changes nothing. */
-static void test_wrong(void)
-{
-    g_autoptr(Fixture) fixture = fixture_new(FIXTURE_DIRECT, "\"block_size\": 4");
-    g_autoptr(sd_bus) bus = fixture_connect(fixture->direct_address);
-    g_autofree char *long_type = g_strnfill(51, 'a');
-    g_autofree char *id = g_strnfill(32, 'a');
-    g_autofree char *short_id = g_strnfill(31, 'a');
-    g_autofree char *upper_id = g_strnfill(32, 'A');
-
-#define WRONG(error, ...) g_free(call_refused(bus, error, __VA_ARGS__))
-    WRONG("InvalidArgument", "Allocate", "sa{sv}", "", 0);
-    WRONG("InvalidArgument", "Allocate", "sa{sv}", long_type, 0);
-    WRONG("InvalidArgument", "Allocate", "sa{sv}", "a_b", 0);
-    WRONG("InvalidArgument", "Allocate", "sa{sv}", "d\xc3\xa4v", 0);
-    WRONG("UnknownServiceType", "Allocate", "sa{sv}", "nope", 0);
-    WRONG("InvalidArgument", "Allocate", "sa{sv}", "dev", 1, "prot", "s", "tcp");
-    WRONG("InvalidArgument", "Allocate", "sa{sv}", "dev", 1, "port", "i", 20000);
-    WRONG("InvalidArgument", "Allocate", "sa{sv}", "dev", 1, "port", "q", 0);
-    WRONG("InvalidArgument", "Allocate", "sa{sv}", "dev", 1, "range", "(qq)", 9, 8);
-    WRONG("InvalidArgument", "Allocate", "sa{sv}", "dev", 1, "pid", "u", 999999999);
-    WRONG("InvalidArgument", "AllocateSocket", "sa{sv}", "dev", 1, "protocol", "s", "both");
-    WRONG("InvalidArgument", "AllocateBlock", "sqa{sv}", "dev", 0, 0);
-    WRONG("InvalidArgument", "AllocateBlock", "sqa{sv}", "dev", 5, 0);
-    WRONG("InvalidArgument", "Release", "s", "");
-    WRONG("InvalidArgument", "Release", "s", short_id);
-    WRONG("InvalidArgument", "Release", "s", upper_id);
-    WRONG("UnknownLease", "Release", "s", id);
-    WRONG("InvalidArgument", "ReleasePort", "qs", 0, "tcp");
-    WRONG("InvalidArgument", "ReleasePort", "qs", 1, "");
-    WRONG("UnknownLease", "ReleasePort", "qs", 1, "tcp");
-    WRONG("InvalidArgument", "ReleaseInstance", "s", "");
-    WRONG("InvalidArgument", "Renew", "s", "x");
-    WRONG("UnknownLease", "Renew", "s", id);
-    WRONG("UnknownLease", "GetLease", "s", id);
-    WRONG("InvalidArgument", "List", "a{sv}", 1, "port", "q", 1);
-    WRONG("InvalidArgument", "List", "a{sv}", 1, "uid", "i", 0);
-    WRONG("InvalidArgument", "CheckPort", "qs", 0, "tcp");
-    WRONG("InvalidArgument", "CheckPort", "qs", 1, "sctp");
-    WRONG("InvalidArgument", "Scan", "qq", 0, 10);
-    WRONG("InvalidArgument", "Scan", "qq", 10, 9);
-    WRONG("InvalidArgument", "Suggest", "su", "dev", 0);
-    WRONG("InvalidArgument", "Suggest", "su", "dev", 4000000000u);
-    WRONG("UnknownServiceType", "Suggest", "su", "nope", 1);
-    WRONG("InvalidArgument", "Recover", "a{sv}", 1, "dryrun", "b", 1);
-    WRONG("InvalidArgument", "Cleanup", "a{sv}", 1, "dry_run", "s", "yes");
-#undef WRONG
-    g_assert_cmpuint(lease_count(bus), ==, 0);
-    g_assert_cmpuint(allocate(bus, NULL, "dev", "a{sv}", 0), ==, 20000);
-}
-
 static void test_socket(void)
 {
     g_autoptr(Fixture) fixture = fixture_new(FIXTURE_DIRECT, NULL);
@@ -525,9 +474,10 @@ static void test_properties(void)
     g_autoptr(sd_bus) bus = fixture_connect(fixture->direct_address);
     const struct {
         const char *name, *type;
-    } properties[] = {{"Version", "s"},      {"State", "s"},
-                      {"StateReason", "s"},  {"ServiceTypes", "a{sa{sv}}"},
-                      {"ConfigFiles", "as"}, {"LeaseCount", "u"}};
+    } properties[] = {{"Version", "s"},           {"State", "s"},
+                      {"StateReason", "s"},       {"ServiceTypes", "a{sa{sv}}"},
+                      {"ConfigFiles", "as"},      {"LeaseCount", "u"},
+                      {"AutoAllocation", "a{sv}"}};
     g_autoptr(sd_bus_message) state = NULL;
     const char *text = NULL;
 
@@ -577,7 +527,6 @@ int main(int argc, char **argv)
     fixture_init(&argc, &argv);
     g_test_add_func("/bus/interface/allocate", test_allocate);
     g_test_add_func("/bus/interface/refused", test_refused);
-    g_test_add_func("/bus/interface/wrong", test_wrong);
     g_test_add_func("/bus/interface/socket", test_socket);
     g_test_add_func("/bus/interface/socket-without-descriptors", test_socket_without_descriptors);
     g_test_add_func("/bus/interface/block", test_block);

@@ -76,6 +76,7 @@ static void test_bounds(void)
     check(ONE("pid", "u", 0), "'pid'");
     check(ONE("pid", "u", 4294967295u), "'pid'");
     check(ONE("health_timeout_ms", "u", 0), "'health_timeout_ms'");
+    check(ONE("health_timeout_ms", "u", 60001), "at most 60000");
     check(ONE("on_unhealthy", "s", "explode"), "'on_unhealthy': 'explode'");
     check(ONE("strict", "b", TRUE), "'strict' needs option 'port'");
     check(message("a{sv}", 2, "strict", "b", TRUE, "port", "q", 1), NULL);

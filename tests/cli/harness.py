@@ -108,10 +108,12 @@ class Occupant:
 class World:
     """A folder, a bus, a daemon."""
 
-    def __init__(self):
+    def __init__(self, health=None):
+        """HEALTH: settings of recovery.health_monitoring."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="styxy-cli-"))
         self.config = self.folder / "config.json"
-        self.config.write_text(json.dumps(CONFIG), encoding="utf-8")
+        recovery = {**CONFIG["recovery"], "health_monitoring": health or {}}
+        self.config.write_text(json.dumps({**CONFIG, "recovery": recovery}), encoding="utf-8")
         self.runtime = self.folder / "styxy"
         self.log = open(self.folder / "daemon.log", "ab")
         self.bus_address = f"unix:path={self.folder}/bus"

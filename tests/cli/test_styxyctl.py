@@ -5,6 +5,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import pwd
 import re
 import shutil
@@ -13,6 +14,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import unittest
 
 import harness
@@ -20,6 +22,14 @@ from harness import DEADLINE, Lines, Occupant, Terminal, World
 
 LEASE = re.compile(r"^[0-9a-f]{32}$")
 OK, FAILED, USAGE, NOT_FOUND, NOT_AUTHORIZED, UNREACHABLE = range(6)
+
+
+def documented_metrics():
+    """The names that the description of the interface explains at GetMetrics."""
+    text = (pathlib.Path(__file__).parents[2] / "dbus/org.styxy.Ports.xml").read_text(encoding="utf-8")
+    comment = re.search(r"^        GetMetrics:\n.*?-->", text, re.M | re.S)[0]
+    rows = re.findall(r"<term>(\w+)</term>\s*<listitem>(.+?)</listitem>", comment, re.S)
+    return {name for name, explained in rows if explained.strip()}
 
 
 def kill_if_there(pidfd):
@@ -240,6 +250,185 @@ class Grants(Case):
         self.assertIn("reserved", table[1])
 
 
+    def test_renew(self):
+        lease = self.world.json("allocate", "dev", "--ttl=1h")["lease"]
+        for name in (lease, "3000", "3000/tcp"):
+            answer = self.world.json("renew", name)
+            self.assertEqual(answer["lease"], lease)
+            self.assertAlmostEqual(answer["expires_usec"] / 1e6, time.time() + 3600, delta=60)
+        self.assertRegex(self.world.ok("renew", "3000"), r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n$")
+        self.world.ok("allocate", "dev")
+        self.refused(USAGE, "ttl_ms", "renew", "3001")
+        self.refused(NOT_FOUND, "3002", "renew", "3002")
+        self.refused(NOT_FOUND, "", "renew", "0" * 32)
+
+
+class Usage(unittest.TestCase):
+    """What is wrong with the command line is said without asking anybody."""
+
+    WRONG = [
+        *([verb, operand] for verb in ("show", "health", "check", "release", "renew", "scan")
+          for operand in ("80abc", "3.7", "0", "70000", "-1", "", "3000/sctp", "a" * 31)),
+        *([verb] for verb in ("allocate", "run", "release", "renew", "show", "check", "suggest",
+                              "config")),
+        *([verb, "x"] for verb in ("list", "monitor", "status", "metrics", "cleanup", "recover",
+                                   "reload")),
+        *(["show", "3000", "3001"], ["check", "3000", "3001"], ["health", "3000", "3001"]),
+        *(["allocate", "dev", option] for option in
+          ("--port=80abc", "--port=3.7", "--port=0", "--port=70000", "--range=9-1", "--range=0-5",
+           "--retries=x", "--ttl=0x5", "--pid=0", "--count=0", "--protocol=sctp", "--hold=hard",
+           "--lifetime=long", "--on-unhealthy=cry", "--instance=a b", "--label=a\nb", "--port",
+           "--socket", "--prometheus", "--frobnicate", "-x")),
+        ["suggest", "dev", "--count=3.7"], ["list", "--uid=root"], ["list", "--health=ill"],
+        ["list", "--type=a_b"], ["list", "--json=long"], ["run", "dev"], ["frobnicate"], [],
+    ]
+
+    def test_refused_before_and_after(self):
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+        nowhere = "--address=unix:path=/nonexistent"
+        for words in self.WRONG:
+            for command in ([nowhere, *words], [*words, nowhere]):
+                with self.subTest(command=command):
+                    done = subprocess.run([harness.STYXYCTL, *command], capture_output=True, text=True,
+                                          env=environment, stdin=subprocess.DEVNULL, check=False,
+                                          timeout=DEADLINE)
+                    self.assertEqual((done.returncode, done.stdout), (USAGE, ""), done)
+                    self.assertTrue(done.stderr.startswith("styxyctl: "), done.stderr)
+                    self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+
+    def test_global_options_stand_anywhere(self):
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8",
+                       "DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent",
+                       "XDG_RUNTIME_DIR": "/nonexistent"}
+        for option in ("--user", "--json=short", "--json=pretty", "--json=off", "-q", "--quiet",
+                       "--no-pager"):
+            for words in (["list"], ["show", "3000"], ["allocate", "dev"], ["metrics"], ["cleanup"]):
+                for command in ([option, *words, "--user"], [*words, option, "--user"],
+                                [words[0], option, "--user", *words[1:]]):
+                    with self.subTest(command=command):
+                        done = subprocess.run([harness.STYXYCTL, *command], capture_output=True,
+                                              text=True, env=environment, check=False,
+                                              stdin=subprocess.DEVNULL, timeout=DEADLINE)
+                        self.assertEqual((done.returncode, done.stdout), (UNREACHABLE, ""), done)
+
+
+class HealthCase(Case):
+    """A daemon with settings of its own for its looks at the leases."""
+
+    HEALTH = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.world = World(cls.HEALTH)
+        cls.addClassCleanup(cls.world.close)
+        cls.world.start_daemon()
+
+
+class Health(HealthCase):
+    """health, with a daemon that looks often."""
+
+    HEALTH = {"check_interval_ms": 50, "startup_grace_ms": 3600000, "max_failures": 1000}
+
+    def test_table(self):
+        process, events = self.world.monitor()
+        self.addCleanup(self.world.end, process)
+        self.world.ok("allocate", "dev", "--health-url=http://127.0.0.1:{port}/up")
+        self.assertRegex(self.world.ok("health"), r"\n *3000 +tcp +dev +reserved +0 ")
+        with Occupant(3000):
+            events.until(lambda line: json.loads(line).get("health") == "active")
+            lease = self.world.json("health", "3000")[0]
+            self.assertEqual((lease["health"], lease["failures"]), ("active", 0))
+            self.assertGreaterEqual(lease["last_check_usec"], lease["created_usec"])
+        events.until(lambda line: json.loads(line).get("health") == "failing")
+        lease = self.world.json("health", "3000")[0]
+        self.assertEqual(lease["health"], "failing")
+        self.assertGreater(lease["failures"], 0)
+        header, row = self.world.ok("health", "3000", environment={"COLUMNS": "200"}).splitlines()
+        self.assertEqual(re.split("  +", header.strip()),
+                         ["PORT", "PROTO", "TYPE", "HEALTH", "FAILURES", "LAST SEEN", "LAST CHECK",
+                          "REASON", "USER", "URL"])
+        self.assertIn(lease["health_reason"], row)
+        self.assertRegex(row, r"failing +\d+ +\d+s +\d+s ")
+        self.refused(NOT_FOUND, "3009", "health", "3009")
+
+
+class Cleanup(HealthCase):
+    """cleanup, with a daemon that never looks by itself."""
+
+    HEALTH = {"check_interval_ms": 3600000, "startup_grace_ms": 0}
+
+    def test_cleanup(self):
+        done = self.world.ctl("cleanup")
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (OK, "", "styxyctl: nothing is stale\n"))
+        lease = self.world.json("allocate", "dev")["lease"]
+        self.world.ok("allocate", "api")
+        found = [{"port": 3000, "lease": lease, "reason": "never-bound"}]
+        with Occupant(3010):
+            self.assertEqual(self.world.json("cleanup", "--dry-run"), found)
+            self.assertEqual(self.world.json("cleanup", "-n"), found)
+            self.assertEqual(len(self.world.json("list")), 2)
+            table = self.world.ok("cleanup").splitlines()
+            self.assertEqual(table[0].split(), ["PORT", "REASON", "LEASE"])
+            self.assertEqual(table[1].split(), ["3000", "never-bound", lease])
+            self.assertEqual(self.world.json("cleanup"), [])
+            self.assertEqual([one["port"] for one in self.world.json("list")], [3010])
+
+    def test_monitor_reads_well(self):
+        process = self.world.start("monitor")
+        self.addCleanup(self.world.end, process)
+        Lines(process.stderr).until("waiting")
+        lines = Lines(process.stdout)
+        with Occupant(3000):
+            lease = self.world.json("allocate", "dev", "--label=secret", "-q")["lease"]
+        self.world.ok("cleanup", "-q")
+        seen = "\n".join(lines.next() for _ in range(4))
+        user = os.getuid()
+        for wanted in (r"conflict +3000 dev protocol=tcp",
+                       rf"allocated +3001 dev protocol=tcp, uid={user} .* {lease}$",
+                       rf"stale +3001 never-bound .* {lease}$",
+                       rf"released +3001 never-bound .* {lease}$"):
+            self.assertRegex(seen, rf"(?m)^\d\d:\d\d:\d\d {wanted}")
+        self.assertNotIn("secret", seen)
+
+
+@unittest.skipUnless(os.geteuid() == 0 and shutil.which("setpriv"), "needs root and setpriv")
+class OtherUser(Case):
+    """What somebody else may do and see, on the daemon's own socket."""
+
+    def setUp(self):
+        super().setUp()
+        self.world.folder.chmod(0o755)
+        self.world.address = self.world.direct_address
+
+    def other(self, *words):
+        return subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--",
+                               *self.world.command(*words)], env=self.world.environment,
+                              capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              timeout=DEADLINE, check=False)
+
+    def test_not_authorized(self):
+        lease = self.world.json("allocate", "dev", "--ttl=1h")["lease"]
+        for words in (["release", "3000"], ["release", lease], ["renew", "3000"], ["recover"],
+                      ["recover", "-n"], ["reload"], ["allocate", "dev", "--port=80", "--strict"]):
+            with self.subTest(words=words):
+                done = self.other(*words)
+                self.assertEqual((done.returncode, done.stdout), (NOT_AUTHORIZED, ""), done)
+        self.assertEqual(len(self.world.json("list")), 1)
+
+    def test_label_and_url_are_private(self):
+        self.world.ok("allocate", "dev", "--label=s3cret-label",
+                      "--health-url=http://127.0.0.1:{port}/s3cret-url")
+        self.assertEqual(self.world.ok("--json=short", "list").count("s3cret"), 2)
+        for words in (["list"], ["show", "3000"], ["health"], ["check", "3000"], ["scan"], ["status"],
+                      ["suggest", "dev"], ["cleanup", "-n"], ["metrics"],
+                      ["allocate", "dev", "--port=3000", "--strict", "--retries=0"]):
+            for mode in ("--json=short", "--json=off"):
+                with self.subTest(words=words, mode=mode):
+                    done = self.other(*words, mode)
+                    self.assertNotIn("s3cret", done.stdout + done.stderr)
+
+
 class Daemon(Case):
     """status, metrics, config, reload, recover; and where there is nobody to talk to."""
 
@@ -259,6 +448,12 @@ class Daemon(Case):
         self.world.ok("allocate", "dev")
         self.assertEqual(self.world.json("metrics")["allocations_total"], before + 1)
         self.assertRegex(self.world.ok("metrics"), rf"allocations_total +{before + 1}\n")
+        self.assertEqual(set(self.world.json("metrics")), documented_metrics())
+        self.assertIn("# TYPE styxy_leases gauge\nstyxy_leases 1\n",
+                      self.world.ok("metrics", "--prometheus"))
+        refused = self.world.json("metrics")["requests_refused_total"]
+        self.refused(NOT_FOUND, "", "show", "0" * 32)
+        self.assertEqual(self.world.json("metrics")["requests_refused_total"], refused + 1)
         self.assertIn(f"# TYPE styxy_allocations_total counter\n"
                       f"styxy_allocations_total {before + 1}\n",
                       self.world.ok("metrics", "--prometheus"))
@@ -273,13 +468,13 @@ class Daemon(Case):
     def test_config_sysctl(self):
         text = self.world.ok("config", "sysctl")
         self.assertIn("\nnet.ipv4.ip_local_reserved_ports = "
-                      "3000-3019,4000-4001,5300-5309,11400-11409\n", text)
+                      "3000-3019,4000-4001,5300-5309,11400-11409,20000-31999\n", text)
         path = self.world.folder / "sysctl.conf"
         path.write_text(text, encoding="utf-8")
         # the kernel of the namespace understands it, and says what it is then
         subprocess.run(["sysctl", "-q", "-p", str(path)], check=True)
         with open("/proc/sys/net/ipv4/ip_local_reserved_ports", encoding="utf-8") as now:
-            self.assertEqual(now.read().strip(), "3000-3019,4000-4001,5300-5309,11400-11409")
+            self.assertEqual(now.read().strip(), "3000-3019,4000-4001,5300-5309,11400-11409,20000-31999")
 
     def test_config_check(self):
         bad = self.world.folder / "bad.json"

@@ -418,6 +418,31 @@ static void test_bindv6only(void)
     g_assert_true(test_write_file(sysctl, "0"));
 }
 
+/* IPv6 is there and switched off on every link: no address, but sockets of the family still work.
+ */
+static void test_ipv6_disabled(void)
+{
+    static const char sysctl[] = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+    AUTO_FD fd = -1;
+    guint16 port;
+
+    if (!private_network || !test_write_file(sysctl, "1")) {
+        g_test_skip("needs a network namespace of its own (root)");
+        return;
+    }
+    fd = open_bound(SOCK_STREAM, "127.0.0.2", 0, REUSE);
+    port = port_of(fd);
+    g_assert_no_errno(listen(fd, 8));
+    assert_probe(port, PROTOCOL_TCP, NULL, PROBE_BUSY);
+    assert_probe(port, PROTOCOL_UDP, NULL, PROBE_FREE);
+    fd = fd_close(fd);
+    assert_probe(port, PROTOCOL_BOTH, NULL, PROBE_FREE);
+    assert_probe(port, PROTOCOL_TCP, "127.0.0.1", PROBE_FREE);
+    fd = bind_socket(port, SOCK_STREAM, NULL, TRUE);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_true(test_write_file(sysctl, "0"));
+}
+
 /* As on a kernel without IPv6: socket(AF_INET6) gives EAFNOSUPPORT. */
 static int without_ipv6(void *data)
 {
@@ -544,5 +569,6 @@ int main(int argc, char **argv)
     g_test_add_func("/bind-probe/without-ipv6", test_without_ipv6);
     g_test_add_func("/bind-probe/privileged-port", test_privileged_port);
     g_test_add_func("/bind-probe/speed", test_speed);
+    g_test_add_func("/bind-probe/ipv6-disabled", test_ipv6_disabled); /* ::1 does not come back */
     return g_test_run();
 }

@@ -10,6 +10,7 @@
 #include "util/fd.h"
 
 #define DEADLINE_USEC (60 * G_USEC_PER_SEC)
+#define OWNER 7
 #define TIMEOUT_MSEC 300
 
 static guint port_v4, port_v6, port_tls;
@@ -160,8 +161,8 @@ static void check_url(const char *url, HttpVerdict expected, const char *reason)
     Result result = {0};
 
     /* Health has time to show on a busy machine; for the rest the short deadline is the test. */
-    (void)http_check_start(checker, url, expected == HTTP_HEALTHY ? 20000 : TIMEOUT_MSEC, on_done,
-                           &result);
+    (void)http_check_start(checker, OWNER, url, expected == HTTP_HEALTHY ? 20000 : TIMEOUT_MSEC,
+                           on_done, &result);
     g_assert_false(result.settled);
     g_assert_cmpuint(http_checker_length(checker), ==, 1);
     turn_until(is_settled, &result);
@@ -315,6 +316,25 @@ static gboolean has_fds(void *data)
     return test_count_fds() <= *(guint *)data;
 }
 
+/* Who has services that hang keeps nobody else's checks waiting. */
+static void test_fair(void)
+{
+    enum { MANY = 50 };
+    Result hanging[MANY] = {0}, other = {0};
+    g_autofree char *hang = g_strdup_printf("http://127.0.0.1:%u/hang", port_v4);
+    g_autofree char *ok = g_strdup_printf("http://127.0.0.1:%u/ok", port_v4);
+    g_autoptr(HttpChecker) checker = http_checker_new(8);
+
+    for (guint i = 0; i < MANY; i++)
+        (void)http_check_start(checker, OWNER, hang, 60000, on_done, &hanging[i]);
+    (void)http_check_start(checker, OWNER + 1, ok, 60000, on_done, &other);
+    turn_until(is_settled, &other);
+    g_assert_cmpint(other.verdict, ==, HTTP_HEALTHY);
+    for (guint i = 0; i < MANY; i++)
+        g_assert_false(hanging[i].settled);
+    g_free(other.reason);
+}
+
 static void test_cancel(void)
 {
     enum { MANY = 50 };
@@ -326,7 +346,7 @@ static void test_cancel(void)
     HttpChecker *checker = http_checker_new(8);
 
     for (guint i = 0; i < MANY; i++)
-        checks[i] = http_check_start(checker, hang, 60000, on_done, &results[i]);
+        checks[i] = http_check_start(checker, OWNER, hang, 60000, on_done, &results[i]);
     /* Some are under way when they are cancelled, the others wait in line. */
     while (test_count_fds() < before + 4)
         (void)g_main_context_iteration(NULL, TRUE);
@@ -334,13 +354,13 @@ static void test_cancel(void)
         http_check_cancel(checks[i]);
     g_assert_cmpuint(http_checker_length(checker), ==, 0);
     /* Their places become free. */
-    (void)http_check_start(checker, ok, 60000, on_done, &last);
+    (void)http_check_start(checker, OWNER, ok, 60000, on_done, &last);
     turn_until(is_settled, &last);
     g_assert_cmpint(last.verdict, ==, HTTP_HEALTHY);
     g_free(last.reason);
 
     for (guint i = 0; i < MANY; i++)
-        (void)http_check_start(checker, hang, 60000, on_done, &results[i]);
+        (void)http_check_start(checker, OWNER, hang, 60000, on_done, &results[i]);
     while (test_count_fds() < before + 4)
         (void)g_main_context_iteration(NULL, TRUE);
     g_assert_null(http_checker_free(checker));
@@ -374,7 +394,7 @@ static void test_free_within(void)
 
         g_string_replace(url, "%u", number, 0);
         for (guint j = 0; j < 5; j++)
-            (void)http_check_start(checker, url->str, TIMEOUT_MSEC, free_checker, &checker);
+            (void)http_check_start(checker, OWNER, url->str, TIMEOUT_MSEC, free_checker, &checker);
         turn_until(is_null, &checker);
     }
     turn_until(has_fds, &before);
@@ -424,7 +444,7 @@ static void test_thousand(void)
             results[i].expected = manner->expected;
             results[i].path = manner->path;
             results[i].n_done = &n_done;
-            (void)http_check_start(checker, url, TIMEOUT_MSEC, on_done, &results[i]);
+            (void)http_check_start(checker, OWNER, url, TIMEOUT_MSEC, on_done, &results[i]);
         }
         turn_until(reached, &wait);
         for (guint i = 0; i < ROUND; i++) {
@@ -491,6 +511,7 @@ int main(int argc, char **argv)
     g_test_add_func("/http/out-of-descriptors", test_out_of_descriptors);
     g_test_add_func("/http/tls", test_tls);
     g_test_add_func("/http/cancel", test_cancel);
+    g_test_add_func("/http/fair", test_fair);
     g_test_add_func("/http/free-within", test_free_within);
     g_test_add_func("/http/thousand", test_thousand);
     status = g_test_run();

@@ -4,6 +4,9 @@
 #include "fixture.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #include "recovery/hold.h"
@@ -301,6 +304,60 @@ static void test_socket_of_reused(void)
     g_assert_true(lease->in_registry);
 }
 
+/* Its number is for everybody, its socket for the owner: the port may be one others cannot bind. */
+static void test_socket_of_singleton(void)
+{
+    static const AllocateOptions options = {.retries = -1, .want_socket = TRUE};
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Lease *lease = fixture_grant(f, FIXTURE_REQUEST("ai", .uid = 1000));
+    g_autoptr(Ask) number = fixture_ask(f, FIXTURE_REQUEST("ai", .uid = 1001));
+    g_autoptr(Ask) stranger = fixture_ask_with(f, FIXTURE_REQUEST("ai", .uid = 1001), options);
+    g_autoptr(Ask) owner = fixture_ask_with(f, FIXTURE_REQUEST("ai", .uid = 1000), options);
+
+    g_assert_cmpint(number->outcome, ==, OUTCOME_OK);
+    g_assert_true(number->leases->pdata[0] == lease);
+    g_assert_cmpint(stranger->outcome, ==, OUTCOME_NOT_OWNER);
+    g_assert_cmpint(stranger->socket, ==, -1);
+    g_assert_nonnull(strstr(stranger->message, "uid 1000"));
+    g_assert_cmpint(owner->outcome, ==, OUTCOME_OK);
+    g_assert_cmpuint(hold_port(owner->socket), ==, lease->port);
+}
+
+/* One connection that the side with @port closes first. */
+static void serve_once(int listener, guint16 port)
+{
+    struct sockaddr_in6 to = {
+        .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    AUTO_FD there = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int here;
+
+    g_assert_no_errno(connect(there, (struct sockaddr *)&to, sizeof to));
+    here = accept(listener, NULL, NULL);
+    g_assert_no_errno(here);
+    (void)fd_close(here);
+}
+
+static void test_socket_past_time_wait(void)
+{
+    static const AllocateOptions options = {.retries = -1, .want_socket = TRUE};
+    const int one = 1;
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    LeaseRequest request = FIXTURE_REQUEST("dev", .instance = "a");
+    g_autoptr(Ask) first = fixture_ask_with(f, request, options);
+    g_autoptr(Ask) second = NULL;
+
+    g_assert_no_errno(setsockopt(first->socket, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one));
+    g_assert_no_errno(listen(first->socket, 1));
+    serve_once(first->socket, 3000);
+    first->socket = fd_close(first->socket);
+    g_assert_cmpint(outsider_try(3000, FALSE, NULL), ==, EADDRINUSE);
+    second = fixture_ask_with(f, request, options);
+    g_assert_cmpint(second->outcome, ==, OUTCOME_OK);
+    g_assert_true(second->reused);
+    g_assert_cmpuint(hold_port(second->socket), ==, 3000);
+    g_assert_no_errno(listen(second->socket, 1));
+}
+
 /* ---- waiting for each other ---- */
 
 static void test_singleton(void)
@@ -545,6 +602,8 @@ int main(int argc, char *argv[])
     g_test_add_func("/socket/bound", test_socket);
     g_test_add_func("/socket/moves-on", test_socket_moves_on);
     g_test_add_func("/socket/of-reused", test_socket_of_reused);
+    g_test_add_func("/socket/of-singleton", test_socket_of_singleton);
+    g_test_add_func("/socket/past-time-wait", test_socket_past_time_wait);
     g_test_add_func("/waiting/singleton", test_singleton);
     g_test_add_func("/waiting/instance", test_instance);
     g_test_add_func("/waiting/ending", test_ending);

@@ -47,6 +47,9 @@ static void test_grant_refused(void)
     g_assert_cmpint(ask->outcome, ==, OUTCOME_STATE_UNAVAILABLE);
     g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
     g_assert_cmpuint(fixture_told_with(f, "allocated"), ==, 0);
+    g_assert_cmpint(manager_state(f->manager, &reason), ==, MANAGER_DEGRADED);
+    g_assert_nonnull(strstr(reason, "state.journal"));
+    g_assert_cmpuint(fixture_told(f, "state degraded"), ==, 1);
     /* also for the second time, and the port is not used up */
     {
         g_autoptr(Ask) again = ask_wait(fixture_ask(f, FIXTURE_REQUEST("dev")));

@@ -88,6 +88,10 @@ static const Row rows[] = {
      {FAILING, 2, TRUE, LIFETIME_AUTO, 0, 0, NULL, (char *)"u"},
      {Y},
      {FAILING, 2, TRUE}},
+    {"failed, answers badly in the grace of its restart",
+     {FAILING, 0, TRUE, LIFETIME_AUTO, 0, 0, NULL, (char *)"u"},
+     {Y, N, TRUE},
+     {FAILING, 0, TRUE}},
     {"failed, answers well again",
      {FAILING, 2, TRUE, LIFETIME_AUTO, 0, 0, NULL, (char *)"u"},
      {Y, Y},
@@ -196,6 +200,14 @@ static void test_defaults(void)
     never_bound_msec = dev->startup_grace_msec + abandoned_msec;
     g_assert_cmpuint(abandoned_msec, <, 5 * 60 * 1000);
     g_assert_cmpuint(never_bound_msec, <, 5 * 60 * 1000);
+    /* five looks that were doubted as a whole come before */
+    g_assert_cmpuint(abandoned_msec + 5ULL * config->health_check_interval_msec, <, 5 * 60 * 1000);
+    /* a failing HTTP check is asked in one sweep and counted in the next */
+    g_assert_cmpuint((dev->max_failures * 2ULL + 1) * config->health_check_interval_msec, <,
+                     5 * 60 * 1000);
+    g_assert_cmpuint(dev->http_timeout_msec, <, config->health_check_interval_msec);
+    /* a dead process whose unit goes on starting */
+    g_assert_cmpuint(dev->process_grace_msec * 2ULL + dev->startup_grace_msec, <, 5 * 60 * 1000);
     /* a type has its own settings, and the general ones for the rest; so have unknown types */
     g_assert_cmpuint(slow->startup_grace_msec, ==, 7);
     g_assert_cmpuint(slow->max_failures, ==, dev->max_failures);

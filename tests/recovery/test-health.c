@@ -382,18 +382,43 @@ static void test_notify_ends_with_its_process(void)
 
 typedef struct Services {
     UnitState state;
+    gint64 since_usec;
     GError *error;
     guint queries, restarts;
+    gboolean many;    /* each question is answered in the next turn */
     UnitDone pending; /* the answer is given by services_answer() */
     void *pending_data;
     char *unit;
 } Services;
+
+static void services_answer(Services *services)
+{
+    UnitDone done = g_steal_pointer(&services->pending);
+
+    done((UnitSight){services->state, services->since_usec}, services->error,
+         services->pending_data);
+}
+
+static gboolean answer_later(void *data)
+{
+    services_answer(data);
+    return G_SOURCE_REMOVE;
+}
 
 static void query(const char *unit, uid_t uid, UnitDone done, void *done_data, void *data)
 {
     Services *services = data;
 
     services->queries++;
+    if (services->many) {
+        g_autoptr(GSource) source = g_idle_source_new();
+        Services *one = g_new0(Services, 1);
+
+        *one = (Services){.state = services->state, .pending = done, .pending_data = done_data};
+        (void)g_source_set_callback(source, answer_later, one, g_free);
+        (void)g_source_attach(source, g_main_context_get_thread_default());
+        return;
+    }
     g_assert_null(services->pending);
     services->pending = done;
     services->pending_data = done_data;
@@ -410,11 +435,15 @@ static void restart(const char *unit, uid_t uid, UnitDone done, void *done_data,
 
 static const ManagerServices manager_services = {query, restart};
 
-static void services_answer(Services *services)
+/* Answers what is asked until the restart of that number is under way. */
+static void services_restart(Services *services, Fixture *f, guint number)
 {
-    UnitDone done = g_steal_pointer(&services->pending);
-
-    done(services->state, services->error, services->pending_data);
+    while (services->restarts < number) {
+        fixture_wait(f, services->pending);
+        if (services->restarts < number)
+            services_answer(services);
+    }
+    g_assert_nonnull(services->pending);
 }
 
 static void services_clear(Services *services)
@@ -489,6 +518,50 @@ static void test_late_answers(void)
     }
 }
 
+/* Started again and not at its port yet: it has the time of a start. Not so a unit that went on
+ * without one of its processes. */
+static void test_unit_started_again(void)
+{
+    g_autoptr(Fixture) f = fixture_started(PATIENT);
+    g_auto(Services) services = {.state = UNIT_RUNNING};
+    Server servers[2];
+
+    manager_set_services(f->manager, &manager_services, &services);
+    for (guint i = 0; i < 2; i++) {
+        gint64 young_usec;
+
+        server_start(&servers[i], 0, FALSE);
+        (void)fixture_grant(
+            f, FIXTURE_REQUEST("dev", .unit = "a.service", .process = servers[i].identity));
+        services.since_usec = i == 0 ? 1 : g_get_monotonic_time();
+        young_usec = g_get_monotonic_time() + 150 * G_TIME_SPAN_MILLISECOND;
+        server_end(&servers[i]);
+        services.queries = 0;
+        while (registry_count(f->manager->registry) > 0) {
+            fixture_wait(f, services.pending);
+            services_answer(&services);
+        }
+        g_assert_true((i == 0) == (g_get_monotonic_time() < young_usec));
+        g_assert_true((i == 0) == (services.queries == 1));
+    }
+}
+
+/* A scope is not started again by anybody: there is nothing to ask and to wait for. */
+static void test_unit_scope(void)
+{
+    g_autoptr(Fixture) f = fixture_started(PATIENT);
+    g_auto(Services) services = {.state = UNIT_RUNNING};
+    Server server;
+
+    manager_set_services(f->manager, &manager_services, &services);
+    server_start(&server, 0, FALSE);
+    (void)fixture_grant(
+        f, FIXTURE_REQUEST("dev", .unit = "session-1.scope", .process = server.identity));
+    server_end(&server);
+    fixture_wait(f, fixture_told(f, "released 3000 process-exited stale") == 1);
+    g_assert_cmpuint(services.queries, ==, 0);
+}
+
 #define RESTARTS                                                         \
     "{\"recovery\": {\"health_monitoring\": {\"check_interval_ms\": 10," \
     "\"startup_grace_ms\": 40, \"max_failures\": 2}}}"
@@ -502,11 +575,11 @@ static void test_restarts(void)
     manager_set_services(f->manager, &manager_services, &services);
     lease = fixture_grant(
         f, FIXTURE_REQUEST("dev", .unit = "a.service", .on_unhealthy = ON_UNHEALTHY_RESTART));
-    fixture_wait(f, services.restarts == 1);
+    services_restart(&services, f, 1);
     services_answer(&services);
     g_assert_cmpuint(fixture_told(f, "restarted 3000 a.service 1"), ==, 1);
     g_assert_true(lease->in_registry);
-    fixture_wait(f, services.restarts == 2);
+    services_restart(&services, f, 2);
     services_answer(&services);
     /* in vain, twice */
     fixture_wait(f, fixture_told_with(f, "released 3000 n") == 1);
@@ -524,7 +597,7 @@ static void test_restarts_are_forgiven(void)
     manager_set_services(f->manager, &manager_services, &services);
     lease = fixture_grant(
         f, FIXTURE_REQUEST("dev", .unit = "a.service", .on_unhealthy = ON_UNHEALTHY_RESTART));
-    fixture_wait(f, services.restarts == 1);
+    services_restart(&services, f, 1);
     services_answer(&services);
     note = health_note(f->manager->health, lease);
     g_assert_cmpuint(note->restarts, ==, 1);
@@ -549,11 +622,48 @@ static void test_restart_has_its_grace(void)
     fd = outsider_bind(3000, SOCK_STREAM);
     fixture_wait(f, lease->health == HEALTH_ACTIVE);
     (void)fd_close(fd);
-    fixture_wait(f, services.restarts == 1);
+    services_restart(&services, f, 1);
     services_answer(&services);
     fixture_sweeps(f, 6);
     g_assert_cmpuint(services.restarts, ==, 1);
     g_assert_cmpuint(lease->failures, ==, 0);
+}
+
+/* Who stopped it wants it stopped. */
+static void test_no_restart_of_a_stopped_unit(void)
+{
+    g_auto(Services) services = {.state = UNIT_STOPPED};
+    g_autoptr(Fixture) f = fixture_started(RESTARTS);
+
+    manager_set_services(f->manager, &manager_services, &services);
+    (void)fixture_grant(
+        f, FIXTURE_REQUEST("dev", .unit = "a.service", .on_unhealthy = ON_UNHEALTHY_RESTART));
+    fixture_wait(f, services.pending);
+    services_answer(&services);
+    g_assert_cmpuint(fixture_told(f, "released 3000 never-bound stale"), ==, 1);
+    g_assert_cmpuint(services.restarts, ==, 0);
+}
+
+/* Five leases of a unit fail together: it is restarted once, and another unit for itself. */
+static void test_one_restart_for_all_leases(void)
+{
+    g_auto(Services) services = {.state = UNIT_FAILED};
+    g_autoptr(Fixture) f =
+        fixture_started("{\"recovery\": {\"health_monitoring\": {\"check_interval_ms\": 50,"
+                        "\"startup_grace_ms\": 0, \"max_failures\": 1}}}");
+
+    manager_set_services(f->manager, &manager_services, &services);
+    services.many = TRUE;
+    for (guint i = 0; i < 5; i++)
+        (void)fixture_grant(
+            f, FIXTURE_REQUEST("dev", .unit = "a.service", .on_unhealthy = ON_UNHEALTHY_RESTART));
+    (void)fixture_grant(
+        f, FIXTURE_REQUEST("dev", .unit = "b.service", .on_unhealthy = ON_UNHEALTHY_RESTART));
+    fixture_sweeps(f, 1);
+    fixture_run(f, 5);
+    g_assert_cmpuint(services.queries, ==, 6);
+    g_assert_cmpuint(services.restarts, ==, 2);
+    g_assert_cmpuint(fixture_told_with(f, "restarted"), ==, 2);
 }
 
 static void test_restart_without_unit(void)
@@ -562,138 +672,6 @@ static void test_restart_without_unit(void)
 
     (void)fixture_grant(f, FIXTURE_REQUEST("dev", .on_unhealthy = ON_UNHEALTHY_RESTART));
     fixture_wait(f, fixture_told(f, "released 3000 never-bound stale") == 1);
-}
-
-/* ---- HTTP ---- */
-
-/* A web server that answers with the status it is told, or not at all (0). */
-typedef struct Web {
-    int fd;
-    gint status;
-    gint asked;
-    GThread *thread;
-} Web;
-
-static gpointer serve(gpointer data)
-{
-    Web *web = data;
-
-    for (;;) {
-        AUTO_FD fd = accept(web->fd, NULL, NULL);
-        gint status = g_atomic_int_get(&web->status);
-        g_autofree char *answer = g_strdup_printf(
-            "HTTP/1.1 %d Told\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status);
-        char request[1024];
-
-        if (fd < 0)
-            return NULL;
-        if (read(fd, request, sizeof request) > 0 && status > 0)
-            (void)!write(fd, answer, strlen(answer));
-        g_atomic_int_inc(&web->asked);
-    }
-}
-
-static void web_start(Web *web, guint16 port, gint status)
-{
-    *web = (Web){.fd = outsider_bind(port, SOCK_STREAM), .status = status};
-    web->thread = g_thread_new("web", serve, web);
-}
-
-static void web_stop(Web *web)
-{
-    (void)shutdown(web->fd, SHUT_RDWR);
-    (void)g_thread_join(web->thread);
-    (void)fd_close(web->fd);
-}
-
-/* Not "dev": the server's ports are in TIME_WAIT afterwards, and the other tests count on theirs.
- */
-#define WITH_URL(...) \
-    FIXTURE_REQUEST("api", .health_url = "http://127.0.0.1:{port}/", ##__VA_ARGS__)
-
-static void test_http_life(void)
-{
-    g_autoptr(Fixture) f = fixture_started(
-        "{\"recovery\": {\"health_monitoring\": {\"startup_grace_ms\": 0, \"max_failures\": 6}}}");
-    Lease *lease = fixture_grant(f, WITH_URL());
-    guint16 port = lease->port;
-    Web web;
-
-    web_start(&web, port, 200);
-    fixture_wait(f, lease->health == HEALTH_ACTIVE && g_atomic_int_get(&web.asked) >= 2);
-    g_atomic_int_set(&web.status, 503);
-    fixture_wait(f, lease->health == HEALTH_FAILING);
-    g_assert_cmpstr(manager_health_reason(f->manager, lease), ==,
-                    "its health check fails: status 503");
-    g_atomic_int_set(&web.status, 204);
-    fixture_wait(f, lease->health == HEALTH_ACTIVE);
-    g_assert_cmpuint(lease->failures, ==, 0);
-    g_atomic_int_set(&web.status, 0);
-    fixture_wait(f, fixture_toldf(f, "released %u unhealthy stale", port) == 1);
-    web_stop(&web);
-}
-
-/* Six failures are six answers: what comes late is not counted twice. */
-static void test_http_counts_once(void)
-{
-    g_autoptr(Fixture) f = fixture_started(
-        "{\"recovery\": {\"health_monitoring\": {\"startup_grace_ms\": 0, \"max_failures\": 6}}}");
-    Lease *lease = fixture_grant(f, WITH_URL(.on_unhealthy = ON_UNHEALTHY_NOTIFY));
-    guint64 failed;
-    Web web;
-
-    web_start(&web, lease->port, 500);
-    fixture_wait(f, lease->failures >= 6);
-    failed = metrics_get(METRIC_HTTP_CHECKS_FAILED);
-    g_assert_cmpuint(failed, >=, lease->failures);
-    g_assert_cmpint(g_atomic_int_get(&web.asked), >=, (int)lease->failures);
-    web_stop(&web);
-}
-
-static void test_http_url(void)
-{
-    static const struct {
-        const char *url;
-        gboolean privileged, granted;
-    } cases[] = {
-        {"http://127.0.0.1:{port}/health", FALSE, TRUE},
-        {"http://[::1]:{port}", FALSE, TRUE},
-        {"http://127.0.0.1:3099/", FALSE, FALSE},
-        {"http://127.0.0.1:3099/", TRUE, TRUE},
-        {"http://192.0.2.1:{port}/", TRUE, FALSE},
-        {"file:///etc/passwd", TRUE, FALSE},
-        {"{port}", TRUE, FALSE},
-    };
-    g_autoptr(Fixture) f = fixture_started(NULL);
-
-    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
-        LeaseRequest request = {.service_type = "dev",
-                                .uid = 1000,
-                                .privileged = cases[i].privileged,
-                                .health_url = cases[i].url};
-        g_autoptr(Ask) ask = ask_wait(fixture_ask(f, request));
-
-        g_test_message("%s", cases[i].url);
-        g_assert_cmpint(ask->outcome, ==, cases[i].granted ? OUTCOME_OK : OUTCOME_INVALID_ARGUMENT);
-    }
-    g_assert_cmpuint(registry_count(f->manager->registry), ==, 3);
-}
-
-/* The lease, and then the daemon, go while a check is under way. */
-static void test_http_under_way(void)
-{
-    g_autoptr(Fixture) f = fixture_started(NULL);
-    Lease *lease = fixture_grant(f, WITH_URL());
-    AUTO_FD first = outsider_bind(lease->port, SOCK_STREAM); /* accepts nobody */
-    AUTO_FD second = -1;
-
-    fixture_wait(f, health_note(f->manager->health, lease)->http);
-    g_assert_true(fixture_release(f, lease));
-    first = fd_close(first);
-    lease = fixture_grant(f, WITH_URL());
-    second = outsider_bind(lease->port, SOCK_STREAM);
-    fixture_wait(f, health_note(f->manager->health, lease)->http);
-    fixture_stop(f);
 }
 
 /* ---- Cleanup ---- */
@@ -820,15 +798,15 @@ int main(int argc, char *argv[])
     g_test_add_func("/process/notify", test_notify_ends_with_its_process);
     g_test_add_func("/unit/starting", test_unit_starting);
     g_test_add_func("/unit/patience", test_unit_patience);
+    g_test_add_func("/unit/started-again", test_unit_started_again);
+    g_test_add_func("/unit/scope", test_unit_scope);
     g_test_add_func("/unit/late-answers", test_late_answers);
     g_test_add_func("/unit/restarts", test_restarts);
     g_test_add_func("/unit/restarts-are-forgiven", test_restarts_are_forgiven);
     g_test_add_func("/unit/restart-has-its-grace", test_restart_has_its_grace);
+    g_test_add_func("/unit/no-restart-of-a-stopped-unit", test_no_restart_of_a_stopped_unit);
+    g_test_add_func("/unit/one-restart-for-all-leases", test_one_restart_for_all_leases);
     g_test_add_func("/unit/restart-without-unit", test_restart_without_unit);
-    g_test_add_func("/http/life", test_http_life);
-    g_test_add_func("/http/counts-once", test_http_counts_once);
-    g_test_add_func("/http/url", test_http_url);
-    g_test_add_func("/http/under-way", test_http_under_way);
     g_test_add_func("/cleanup/findings", test_cleanup);
     g_test_add_func("/cleanup/not-recorded", test_cleanup_not_recorded);
     g_test_add_func("/cleanup/leave", test_leave_during_cleanup);

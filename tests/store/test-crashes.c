@@ -50,8 +50,11 @@ static int die_at(SysCall call, size_t *length, void *data)
 
 static void tell(int fd, int what, guint16 port)
 {
-    Message message = {what, port};
+    Message message;
 
+    memset(&message, 0, sizeof(message)); /* the padding is written, too */
+    message.what = what;
+    message.port = port;
     g_assert_cmpint(file_write_all(fd, &message, sizeof(message)), ==, 0);
 }
 

@@ -218,8 +218,9 @@ static void test_write(void)
     g_assert_cmpuint(fixture->failed_told, ==, 1);
     g_assert_cmpstr(fixture->last_failure, ==, error->message);
     /* the journal is whole, so the next one may try at once, and finds the disk well again */
-    g_assert_false(store_is_failed(fixture->store, NULL));
+    g_assert_true(store_is_failed(fixture->store, NULL));
     g_assert_true(fixture_grant(fixture, 3002, NULL));
+    g_assert_false(store_is_failed(fixture->store, NULL));
     g_assert_cmpuint(fixture->healthy_told, ==, 1);
 
     /* and without another call it finds out by itself */
@@ -483,6 +484,95 @@ static void test_who_is_served(void)
     sys_set_hook(NULL, NULL);
 }
 
+/*
+ * Half a record lies in the journal while somebody waits for a sync that is still under way and
+ * will succeed: the snapshot that replaces the journal must have his lease.
+ */
+typedef struct Crossing {
+    Gate gate;
+    gboolean broken; /* writes fall short and cannot be cut off */
+} Crossing;
+
+static int cross(SysCall call, size_t *length, void *data)
+{
+    Crossing *crossing = data;
+
+    if (call == SYS_CALL_FDATASYNC)
+        return wait_at_gate(call, length, &crossing->gate);
+    return fail_write_and_truncate(call, length, &crossing->broken);
+}
+
+typedef struct Granted {
+    Fixture *fixture;
+    Lease *lease;
+    gboolean done;
+} Granted;
+
+static void take_granted(const GError *error, void *data)
+{
+    Granted *granted = data;
+
+    g_assert_no_error(error);
+    g_tree_replace(granted->fixture->leases, GUINT_TO_POINTER(granted->lease->port),
+                   lease_ref(granted->lease));
+    granted->done = TRUE;
+}
+
+static void test_sync_outlasts_failure(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    Crossing crossing = {.gate = {.let = 0}};
+    g_autoptr(Lease) lease = fixture_lease(3000);
+    StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
+    Granted granted = {.fixture = fixture, .lease = lease};
+
+    g_clear_pointer(&lease->instance, g_free);
+    fixture_start(fixture);
+    fixture_settle(fixture);
+    sys_set_hook(cross, &crossing);
+    g_assert_true(store_append_durable(fixture->store, &op, 1, take_granted, &granted, NULL));
+    await_sync(&crossing.gate, 1);
+    crossing.broken = TRUE;
+    g_assert_false(fixture_grant(fixture, 3001, NULL));
+    crossing.broken = FALSE;
+    /* time for a snapshot that does not wait */
+    for (guint i = 0; i < 50; i++) {
+        (void)g_main_context_iteration(fixture->context, FALSE);
+        g_usleep(2000);
+    }
+    g_assert_false(granted.done);
+    let_go(&crossing.gate, 100);
+    while (!granted.done)
+        fixture_turn(fixture);
+    fixture_settle(fixture);
+    fixture_close(fixture);
+    sys_set_hook(NULL, NULL);
+    fixture_assert_disk(fixture);
+}
+
+/* A record of nothing fits where no other does: that is no proof of health. */
+static void test_full_to_the_last_block(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    Kind reserve = {.call = SYS_CALL_FALLOCATE, .fail_from = 1};
+    Fault fault = {.at = 1, .n = 1, .code = ENOSPC, .only = SYS_CALL_WRITE};
+
+    fixture_start(fixture);
+    fixture_settle(fixture);
+    sys_set_hook(on_call, &fault);
+    g_assert_false(fixture_grant(fixture, 3000, NULL));
+    sys_set_hook(fail_kind, &reserve);
+    while (g_atomic_int_get(&reserve.count) < 3)
+        fixture_turn(fixture);
+    g_assert_cmpuint(fixture->healthy_told, ==, 0);
+    g_assert_true(store_is_failed(fixture->store, NULL));
+    sys_set_hook(NULL, NULL);
+    fixture_settle(fixture);
+    g_assert_cmpuint(fixture->healthy_told, ==, 1);
+    g_assert_true(fixture_grant(fixture, 3000, NULL));
+    fixture_assert_disk(fixture);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -493,6 +583,8 @@ int main(int argc, char **argv)
     g_test_add_func("/faults/snapshots-in-vain", test_snapshots_in_vain);
     g_test_add_func("/faults/left-over", test_left_over);
     g_test_add_func("/faults/who-is-served", test_who_is_served);
+    g_test_add_func("/faults/sync-outlasts-failure", test_sync_outlasts_failure);
+    g_test_add_func("/faults/full-to-the-last-block", test_full_to_the_last_block);
     g_test_add_func("/faults/short-writes", test_short_writes);
     g_test_add_func("/faults/for-a-while", test_for_a_while);
     g_test_add_data_func("/faults/once/ENOSPC", GINT_TO_POINTER(ENOSPC), test_once);

@@ -15,7 +15,7 @@ struct Load {
     Facts *facts;
     GMutex lock;
     GCond changed;
-    gboolean open;
+    guint round; /* how often the gate was opened */
     gboolean over;
     guint waiting, n;
     GThread **threads;
@@ -24,6 +24,7 @@ struct Load {
 typedef struct Client {
     Load *load;
     guint number;
+    guint round; /* the last one that it took part in */
     guint calls; /* for labels */
     Transport transport;
     GRand *dice;
@@ -242,17 +243,17 @@ static void take_stock(Client *client, const GArray *leases)
     }
 }
 
-/* Returns: FALSE when it is all over. */
-static gboolean wait_at_gate(Load *load)
+/* Once through it each time that it is opened. Returns: FALSE when it is all over. */
+static gboolean wait_at_gate(Client *client)
 {
+    Load *load = client->load;
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
 
     load->waiting++;
-    if (load->waiting == load->n)
-        load->open = FALSE;
     g_cond_broadcast(&load->changed);
-    while (!load->open && !load->over)
+    while (client->round == load->round && !load->over)
         g_cond_wait(&load->changed, &load->lock);
+    client->round = load->round;
     return !load->over;
 }
 
@@ -262,7 +263,7 @@ static void *client_main(void *data)
 {
     Client *client = data;
 
-    while (wait_at_gate(client->load)) {
+    while (wait_at_gate(client)) {
         g_autoptr(Message) reply = NULL;
         g_autoptr(GArray) leases = NULL;
 
@@ -328,7 +329,7 @@ void load_open_gate(Load *load)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&load->lock);
 
-    load->open = TRUE;
+    load->round++;
     load->waiting = 0;
     g_cond_broadcast(&load->changed);
 }

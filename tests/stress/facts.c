@@ -228,8 +228,16 @@ char *facts_compare(Facts *facts, const GArray *grants)
 
 /* ---- the files ---- */
 
-/* Applies each mention of @key in @text to @there: a set of lease ids. */
-static void collect(const char *text, GHashTable *there)
+/* The number after the first @key in @text, 0 without one. */
+static guint64 number_after(const char *text, const char *key)
+{
+    const char *at = strstr(text, key);
+
+    return at ? g_ascii_strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+/* Applies each mention of a lease in one line of a journal to @there: a set of lease ids. */
+static void collect_line(const char *text, GHashTable *there)
 {
     static const char marker[] = "{\"lease\":\"";
     static const char drop[] = "\"drop_lease\":";
@@ -251,6 +259,19 @@ static void collect(const char *text, GHashTable *there)
     }
 }
 
+/*
+ * @sequence: of the snapshot: what came before it is in it. A kill right after a snapshot that was
+ * made at a start leaves the journals from before it.
+ */
+static void collect(const char *text, guint64 sequence, GHashTable *there)
+{
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    for (guint i = 0; lines[i]; i++)
+        if (number_after(lines[i], "\"seq\":") > sequence)
+            collect_line(lines[i], there);
+}
+
 /* In the snapshot the id of a record comes after its checksum. */
 static void collect_snapshot(const char *text, GHashTable *there)
 {
@@ -268,17 +289,20 @@ char *facts_check_files(Facts *facts, const char *state)
     g_autoptr(GHashTable) there = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     g_autofree char *path = g_build_filename(state, "state.json", NULL);
     g_autofree char *snapshot = NULL;
+    guint64 sequence = 0;
     GHashTableIter iter;
     void *value;
 
-    if (g_file_get_contents(path, &snapshot, NULL, NULL))
+    if (g_file_get_contents(path, &snapshot, NULL, NULL)) {
+        sequence = number_after(snapshot, "\"sequence\":");
         collect_snapshot(snapshot, there);
+    }
     for (guint i = 0; i < G_N_ELEMENTS(journals); i++) {
         g_autofree char *name = g_build_filename(state, journals[i], NULL);
         g_autofree char *journal = NULL;
 
         if (g_file_get_contents(name, &journal, NULL, NULL))
-            collect(journal, there);
+            collect(journal, sequence, there);
     }
     g_hash_table_iter_init(&iter, facts->known);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {

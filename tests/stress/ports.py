@@ -30,6 +30,7 @@ SIGNATURES = {
     "port": "q", "strict": "b", "range": "(qq)", "protocol": "s", "address": "s", "instance": "s",
     "label": "s", "pid": "u", "lifetime": "s", "hold": "s", "retries": "u", "ttl_ms": "u",
     "service_type": "s", "uid": "u", "dry_run": "b",
+    "health_url": "s", "health_timeout_ms": "u", "on_unhealthy": "s",
 }  # fmt: skip
 
 

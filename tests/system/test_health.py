@@ -29,9 +29,12 @@ CONFIGURATION = {
     }
 }
 
-# Serves "fine" on a port, or what the file says that it is told of: an HTTP status.
+# Serves "fine" on a port once there is a file "go", or what the file says that it is told of: an
+# HTTP status. So it can be named in an Allocate of its port before it takes that.
 SERVER = """
-import http.server, socket, sys, os
+import http.server, pathlib, sys, time
+while not pathlib.Path("/tmp/go." + sys.argv[1]).exists():
+    time.sleep(0.02)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         try:
@@ -46,12 +49,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     allow_reuse_address = True
     allow_reuse_port = len(sys.argv) > 3
-server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
-if "NOTIFY_SOCKET" in os.environ:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.connect(os.environ["NOTIFY_SOCKET"])
-        notify.send(b"READY=1")
-server.serve_forever()
+Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 # Prints each signal of ours as a line of JSON.
@@ -113,17 +111,29 @@ class HealthTest(nspawn.MachineTest):
         cls.signals = Signals(cls.machine)
 
     def setUp(self):
-        self.machine.run("sh", "-c", "rm -f /tmp/status.*")
+        self.machine.run("sh", "-c", "rm -f /tmp/status.* /tmp/go.*")
         self.signals.drain()
 
-    def service(self, name, port, *more, properties=(), kind="notify"):
-        """Starts a transient service that serves PORT; returns its main pid."""
+    def service(self, name, port, *more, properties=()):
+        """Starts a transient service that will serve PORT; returns its main pid."""
         self.machine.run(
-            "systemd-run", f"--unit={name}", f"--service-type={kind}", "-p", "NotifyAccess=all",
+            "systemd-run", f"--unit={name}", "--service-type=exec",
             *(word for text in properties for word in ("-p", text)),
             "/usr/bin/python3", "/usr/local/bin/server.py", str(port), f"/tmp/status.{port}", *more,
         )  # fmt: skip
         return int(self.machine.show(name, "MainPID"))
+
+    def serve(self, port, lease):
+        """Lets the service take its port, and waits until that was seen."""
+        self.machine.run("touch", f"/tmp/go.{port}")
+        self.wait_health(lease, "active")
+
+    def wait_health(self, lease, health, seconds=20):
+        end = time.monotonic() + seconds
+        values = (None,)
+        while (values[0], values[2:3]) != (lease, [health]):
+            values = self.signals.wait("HealthChanged", seconds=end - time.monotonic())
+        return values
 
     def allocate(self, port, *options):
         """A lease on PORT with further options as busctl writes them; returns its id."""
@@ -161,23 +171,21 @@ class HealthTest(nspawn.MachineTest):
     def test_unit_killed(self):
         pid = self.service("killed", 3001)
         lease = self.allocate(3001, "pid", "u", str(pid))
-        self.signals.wait("HealthChanged")
+        self.serve(3001, lease)
         begin = time.monotonic()
         self.machine.run("systemctl", "kill", "-s", "KILL", "killed")
         self.expect_end(lease, "process-exited")
         self.assertLess(time.monotonic() - begin, GRACE + 5)
 
     def test_unit_that_systemd_restarts_is_waited_for(self):
-        # The port is asked for with no process to begin with, so that the restart keeps it.
-        pid = self.service(
-            "again", 3002, properties=("Restart=always", "RestartSec=1s")
-        )
+        pid = self.service("again", 3002, properties=("Restart=always", "RestartSec=1s"))
         lease = self.allocate(3002, "pid", "u", str(pid))
-        self.signals.wait("HealthChanged")
+        self.serve(3002, lease)
         self.machine.run("systemctl", "kill", "-s", "KILL", "again")
-        self.machine.wait_unit("again.service", "active")
-        # Well past the grace of the process and several sweeps.
-        self.signals.wait("HealthChanged")
+        # The grace of the process is over when its successor comes, which takes the lease over.
+        values = self.wait_health(lease, "active")
+        self.assertIn("another of the same owner", json.dumps(values))
+        self.assertNotEqual(int(self.machine.show("again", "MainPID")), pid)
         self.assertIn(lease, self.leases())
         self.machine.run("systemctl", "stop", "again")
         self.expect_end(lease, "not-in-use")
@@ -185,36 +193,74 @@ class HealthTest(nspawn.MachineTest):
     def test_handover(self):
         first = self.service("first", 3003, "share")
         lease = self.allocate(3003, "pid", "u", str(first))
+        self.serve(3003, lease)
         self.service("second", 3003, "share")
+        self.wait_listeners(3003, 2)
         self.machine.run("systemctl", "kill", "-s", "KILL", "first")
-        values = self.signals.wait("HealthChanged", seconds=10)
-        while values[0] != lease or "process" not in json.dumps(values):
-            values = self.signals.wait("HealthChanged", seconds=10)
-        self.assertIn(lease, self.leases())
+        values = self.wait_health(lease, "active")
+        self.assertIn("another of the same owner", json.dumps(values))
+        entry = self.leases()[lease]
+        self.assertEqual(entry["unit"]["data"], "second.service")
+        self.assertNotIn("pid", entry)
         self.machine.run("systemctl", "stop", "second")
         self.expect_end(lease, "not-in-use")
 
-    def test_restart_of_a_failing_service(self):
-        pid = self.service("sick", 3004)
+    def wait_listeners(self, port, number):
+        self.machine.run(
+            "sh", "-c",
+            f"for i in $(seq 200); do "
+            f"[ $(ss -Hltn sport = :{port} | wc -l) = {number} ] && exit 0; sleep 0.05; done; exit 1",
+        )  # fmt: skip
+
+    def sick_service(self, name, port):
+        pid = self.service(name, port)
         lease = self.allocate(
-            3004, "pid", "u", str(pid), "health_url", "s", "http://127.0.0.1:{port}/",
+            port, "pid", "u", str(pid), "health_url", "s", "http://127.0.0.1:{port}/",
             "on_unhealthy", "s", "restart",
         )  # fmt: skip
-        self.signals.wait("HealthChanged")
+        self.serve(port, lease)
+        return pid, lease
+
+    def test_restart_of_a_failing_service(self):
+        pid, lease = self.sick_service("sick", 3004)
         self.machine.write("/tmp/status.3004", "503")
         values = self.signals.wait("ServiceRestarted", seconds=30)
         self.assertEqual((values[0], values[2]), (lease, "sick.service"))
         self.machine.run("rm", "-f", "/tmp/status.3004")
-        self.machine.wait_unit("sick.service", "active")
+        self.wait_health(lease, "active")
         self.assertNotEqual(int(self.machine.show("sick", "MainPID")), pid)
         self.assertIn(lease, self.leases())
         self.machine.run("busctl", "call", NAME, PATH, NAME, "Release", "s", lease)
         self.machine.run("systemctl", "stop", "sick")
 
+    def test_restart_of_a_crashed_service(self):
+        """It failed, and nobody wanted that."""
+        _, lease = self.sick_service("crashed", 3010)
+        self.machine.run("systemctl", "kill", "-s", "KILL", "crashed")
+        self.signals.wait("ServiceRestarted", seconds=30)
+        self.wait_health(lease, "active")
+        self.machine.run("systemctl", "stop", "crashed")
+        self.expect_end(lease, "not-in-use")  # whose process it is now nobody told
+
+    def test_no_restart_of_a_stopped_service(self):
+        """Somebody stopped it: it stays as that one wanted it."""
+        _, lease = self.sick_service("stopped", 3011)
+        self.machine.run("systemctl", "stop", "stopped")
+        self.expect_end(lease, "process-exited")
+        self.assertEqual(self.machine.show("stopped", "ActiveState"), "inactive")
+
+    def test_restarts_in_vain_end(self):
+        _, lease = self.sick_service("vain", 3012)
+        self.machine.write("/tmp/status.3012", "503")
+        for _ in range(3):
+            self.signals.wait("ServiceRestarted", seconds=60)
+        self.expect_end(lease, "unhealthy", seconds=60)
+        self.machine.run("systemctl", "stop", "vain")
+
     def test_failing_http_releases(self):
         self.service("ill", 3005)
         lease = self.allocate(3005, "health_url", "s", "http://127.0.0.1:{port}/")
-        self.signals.wait("HealthChanged")
+        self.serve(3005, lease)
         self.machine.write("/tmp/status.3005", "500")
         self.expect_end(lease, "unhealthy", seconds=30)
         self.machine.run("systemctl", "stop", "ill")
@@ -222,7 +268,7 @@ class HealthTest(nspawn.MachineTest):
     def test_abandoned_port(self):
         self.service("left", 3006)
         lease = self.allocate(3006)
-        self.signals.wait("HealthChanged")
+        self.serve(3006, lease)
         self.machine.run("systemctl", "stop", "left")
         self.expect_end(lease, "not-in-use")
 
@@ -236,16 +282,47 @@ class HealthTest(nspawn.MachineTest):
         goes = self.service("goes", 3009)
         kept = self.allocate(3008, "pid", "u", str(stays))
         lost = self.allocate(3009, "pid", "u", str(goes))
-        self.signals.wait("HealthChanged")
-        self.signals.wait("HealthChanged")
+        self.serve(3008, kept)
+        self.serve(3009, lost)
+        daemon = self.machine.show(UNIT, "MainPID")
         self.machine.run(
             "sh", "-c",
-            f"systemctl kill -s STOP {UNIT} && kill -KILL {goes} && systemctl kill -s KILL {UNIT}",
+            f"kill -STOP {daemon} && kill -KILL {goes} && kill -KILL {daemon}",
         )  # fmt: skip
         self.expect_end(lost, "orphaned")
         self.assertIn(kept, self.leases())
         self.machine.run("kill", "-KILL", str(stays))
         self.expect_end(kept, "process-exited")
+
+    # -- whose unit ------------------------------------------------------------------------------
+
+    RESTART = (
+        "busctl", "call", NAME, PATH, NAME, "Allocate", "sa{sv}", "dev", "1",
+        "on_unhealthy", "s", "restart",
+    )  # fmt: skip
+
+    def as_alice(self, *more):
+        return self.machine.run(
+            "systemd-run", "--quiet", "--wait", "--pipe", *more, *self.RESTART, check=False
+        )
+
+    def test_own_service_may_be_restarted(self):
+        answer = self.as_alice(f"--uid={ALICE}", "--unit=alices")
+        self.assertEqual(answer.returncode, 0, answer.stderr)
+
+    def test_a_user_in_a_service_of_root_may_not(self):
+        """As a job of cron is in cron.service: its own unit by the cgroup, and not its own."""
+        answer = self.as_alice("--unit=roots", "sh", "-c", f'setpriv --reuid={ALICE} --clear-groups "$@"; true', "sh")
+        self.assertIn("administrators", answer.stdout + answer.stderr)
+
+    def test_a_user_unit_is_the_user_daemons(self):
+        self.machine.run("loginctl", "enable-linger", "alice")
+        self.machine.wait_unit(f"user@{ALICE}.service", "active")
+        answer = self.machine.run(
+            "systemd-run", "--user", "--quiet", "--wait", "--pipe", *self.RESTART,
+            uid=ALICE, user_bus=True, check=False,
+        )  # fmt: skip
+        self.assertIn("styxyctl --user", answer.stdout + answer.stderr)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 import json
 import os
 import subprocess
+import time
 import unittest
 
 import nspawn
@@ -43,11 +44,12 @@ print(json.dumps(found))
 """
 
 # Tries all the time to get one of the ports: by number without SO_REUSEADDR in every layout, and
-# whichever the kernel gives. Prints at the end how often, and what it got.
+# whichever the kernel gives. Prints at the end when it began each round, and what it got when
+# (CLOCK_MONOTONIC, which is the host's: the time before the attempt).
 PROBER = """
-import json, select, socket, sys
+import json, select, socket, sys, time
 ports = [int(port) for port in sys.argv[1:]]
-got, rounds = [], 0
+got, rounds = [], []
 def bind(family, address, port, only):
     with socket.socket(family, socket.SOCK_STREAM) as one:
         if only is not None:
@@ -59,18 +61,20 @@ def bind(family, address, port, only):
         return one.getsockname()[1]
 print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
-    rounds += 1
+    rounds.append(round(time.monotonic(), 4))
     for port in ports:
         for layout in ((socket.AF_INET6, "::", port, 0), (socket.AF_INET6, "::1", port, 1),
                        (socket.AF_INET, "127.0.0.1", port, None), (socket.AF_INET, "", port, None)):
+            before = time.monotonic()
             if bind(*layout):
-                got.append([rounds, layout[1], port])
+                got.append([before, layout[1], port])
     for family, address in ((socket.AF_INET6, "::"), (socket.AF_INET, "")):
         for _ in range(20):
+            before = time.monotonic()
             given = bind(family, address, 0, 0 if family == socket.AF_INET6 else None)
             if given in ports:
-                got.append([rounds, "any", given])
-print(json.dumps([rounds, got[:20]]))
+                got.append([before, "any", given])
+print(json.dumps([rounds, got]))
 """
 
 # Comes and goes on a port as a service does. Prints at the end how often it came; fails when it could not.
@@ -87,6 +91,37 @@ while not select.select([sys.stdin], [], [], 0.01)[0]:
             service.accept()[0].close()
     starts += 1
 print(starts)
+"""
+
+# Asks for held ports and kills the daemon as soon as it has answered, again and again. Prints what
+# it was granted when.
+HASTE = """
+import json, os, signal, sys, time
+from gi.repository import Gio, GLib
+bus = Gio.bus_get_sync(Gio.BusType.SYSTEM)
+def call(method, arguments):
+    return bus.call_sync("org.styxy.Ports", "/org/styxy/Ports", "org.styxy.Ports", method, arguments,
+                         None, 0, 20000, None).unpack()
+def daemon():
+    end = time.monotonic() + 30
+    while True:
+        try:
+            call("GetMetrics", None)
+            return bus.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                 "GetConnectionUnixProcessID",
+                                 GLib.Variant("(s)", ("org.styxy.Ports",)), None, 0, 20000, None).unpack()[0]
+        except GLib.Error:  # it was asked while it died
+            if time.monotonic() > end:
+                raise
+answers = []
+for _ in range(int(sys.argv[1])):
+    pid = daemon()
+    port, lease, details = call("Allocate", GLib.Variant("(sa{sv})", ("held", {
+        "hold": GLib.Variant("s", "soft")})))
+    os.kill(pid, signal.SIGKILL)
+    answers.append([port, lease, time.monotonic(), details.get("hold", "soft")])
+daemon()
+print(json.dumps(answers))
 """
 
 # Releases a lease and binds its port without SO_REUSEADDR as soon as the answer is there.
@@ -112,6 +147,7 @@ class HoldTest(nspawn.MachineTest):
         self.machine.run("systemctl", "reset-failed", check=False)
         self.machine.run("sh", "-c", "rm -rf /var/lib/styxy/*")
         self.machine.write("/etc/styxy/core-ports.json", json.dumps(CONFIG))
+        self.windows = []
 
     def drop_in(self, text):
         self.machine.write("/etc/systemd/system/styxyd.service.d/test.conf", text)
@@ -143,11 +179,13 @@ class HoldTest(nspawn.MachineTest):
         return {int(port): inode for port, inode in json.loads(out).items()}
 
     def kill(self):
-        """SIGKILL; returns when another daemon has answered."""
+        """SIGKILL; returns when another daemon has answered. Notes from when to when there was none."""
         before = self.main_pid()
+        killed = time.monotonic()
         self.machine.run("kill", "-KILL", str(before))
         self.machine.wait_unit(UNIT, "activating", "inactive", "failed", "active")
         self.call("GetMetrics")
+        self.windows.append((killed, time.monotonic()))
         after = self.main_pid()
         self.assertNotIn(after, (0, before))
         return after
@@ -179,6 +217,12 @@ class HoldTest(nspawn.MachineTest):
                 "s.bind(('::', int(sys.argv[1])))")
         return self.machine.run("/usr/bin/python3", "-c", code, str(port), check=False).returncode == 0
 
+    def assert_probed(self, rounds):
+        """It tried while there was no daemon, every time."""
+        for killed, answered in self.windows:
+            tries = sum(killed <= began <= answered for began in rounds)
+            self.assertGreater(tries, 5, (killed, answered, len(rounds)))
+
     # -- the tests --------------------------------------------------------------------------------
 
     def test_the_same_sockets_after_every_kill(self):
@@ -201,7 +245,7 @@ class HoldTest(nspawn.MachineTest):
         self.assertGreater(starts, KILLS * 5)
         (rounds, got), status = self.finish(prober)
         self.assertEqual((status, got), (0, []))
-        self.assertGreater(rounds, KILLS * 10)
+        self.assert_probed(rounds)
 
         # the service's connections are in TIME_WAIT, which a bind without SO_REUSEADDR takes for use
         self.call("Release", "s", held.pop(min(held)))
@@ -209,6 +253,42 @@ class HoldTest(nspawn.MachineTest):
             "/usr/bin/python3", "-c", RELEASE, *(f"{port}:{lease}" for port, lease in held.items()))
         self.assertEqual(self.stored(), 0)
         self.assertEqual(self.sockets(1), {})
+
+    def test_a_long_death(self):
+        """Nobody restarts it for a while: systemd has the sockets, and nobody gets the ports."""
+        self.drop_in("[Service]\nRestartSec=3s\n")
+        held = self.hold(4)
+        before = self.sockets(self.main_pid())
+        prober = self.start(PROBER, *held)
+        pid = self.main_pid()
+        killed = time.monotonic()
+        self.machine.run("kill", "-KILL", str(pid))
+        self.machine.wait_unit(UNIT, "activating")
+        self.assertEqual(self.sockets(1), before)
+        self.machine.wait_unit(UNIT, "active")
+        self.windows.append((killed, time.monotonic()))
+        self.assertEqual(self.sockets(self.main_pid()), before)
+        (rounds, got), status = self.finish(prober)
+        self.assertEqual((status, got), (0, []))
+        self.assert_probed(rounds)
+
+    def test_killed_with_the_answer(self):
+        """What was answered is held, even where the daemon dies in the very moment."""
+        self.drop_in("[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestartSec=100ms\n")
+        prober = self.start(PROBER, *range(12000, 12012))
+        answers = json.loads(self.machine.output("/usr/bin/python3", "-c", HASTE, str(KILLS * 2)))
+        (_, got), status = self.finish(prober)
+        self.assertEqual(status, 0)
+        granted = {port: when for port, _, when, _ in answers}
+        self.assertEqual(len(granted), KILLS * 2)
+        self.assertEqual({hold for _, _, _, hold in answers}, {"soft"})
+        self.assertEqual([one for one in got if one[0] > granted.get(one[2], float("inf"))], [])
+        sockets = self.sockets(self.main_pid())
+        self.assertEqual(set(sockets), set(granted))
+        self.assertEqual(self.sockets(1), sockets)
+        leases = self.call("List", "a{sv}", "0")[0]
+        self.assertEqual({lease["lease"]["data"] for lease in leases},
+                         {lease for _, lease, _, _ in answers})
 
     def test_the_same_sockets_after_a_restart(self):
         held = self.hold(3)
