@@ -272,6 +272,7 @@ static void start(Call *call, Allocation *allocation, gboolean privileged)
     request->process = allocation->watched.identity;
     request->unit = request->process.pid > 0 ? allocation->watched.unit : caller_unit(call->caller);
     request->health_url = allocation->arguments.health_url;
+    allocation->arguments.options.any_health_port = allocation->foreign_check; /* it is allowed */
     if (request->lifetime == LIFETIME_CLIENT)
         request->client = call->caller->name;
     job = manager_allocate(call->context->manager, request, &allocation->arguments.options,

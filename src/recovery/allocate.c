@@ -200,7 +200,8 @@ static void enqueue(ManagerJob *job)
 static gboolean check_health_url(const ManagerJob *job, GError **error)
 {
     const LeaseRequest *request = &job->request;
-    gboolean any_local_port = job->manager->config->health_any_local_port || request->privileged;
+    gboolean any_local_port =
+        job->manager->config->health_any_local_port || job->options.any_health_port;
     g_autoptr(GError) cause = NULL;
 
     for (guint i = 0; request->health_url && i < job->leases->len; i++) {

@@ -11,6 +11,7 @@
 #include "recovery/job.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/socket.h>
 
 #include "probe/bind-probe.h"
@@ -70,6 +71,8 @@ void job_tell_conflicts(ManagerJob *job)
 
     if (job->untold->len == 0)
         return;
+    /* The answer is out; whoever carries it may be waiting for this very processor. */
+    (void)sched_yield();
     table = picture_of(job->untold);
     for (guint i = 0; i < job->untold->len; i++) {
         ConflictInfo info = g_array_index(job->untold, ConflictInfo, i);

@@ -97,8 +97,9 @@ void manager_set_listener(Manager *manager, const ManagerListener *listener, voi
 
 /** AllocateOptions: how hard to try, and in what form the answer is wanted. */
 typedef struct AllocateOptions {
-    gint retries;         /* rounds after the first, -1 = as configured */
-    gboolean want_socket; /* AllocateSocket: keep the bound socket for the caller */
+    gint retries;             /* rounds after the first, -1 = as configured */
+    gboolean want_socket;     /* AllocateSocket: keep the bound socket for the caller */
+    gboolean any_health_port; /* health_url may name another loopback port than the lease's */
 } AllocateOptions;
 
 /** AllocateResult: borrowed for the callback. */

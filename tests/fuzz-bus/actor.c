@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "fuzz-bus.h"
+#include "method.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
@@ -98,6 +98,10 @@ static int on_answer(sd_bus_message *reply, void *data, sd_bus_error *error)
 
     if (sd_bus_message_is_method_error(reply, SD_BUS_ERROR_NO_REPLY) ||
         sd_bus_message_is_method_error(reply, "System.Error.ECONNRESET")) {
+        if (g_get_monotonic_time() - pending->sent_usec >= (gint64)ANSWER_USEC)
+            fuzz_fail(fuzz, "%s of actor %u is not answered",
+                      pending->method ? pending->method->member : "a wrong call",
+                      pending->actor->number);
         lost_connection(pending->actor, -ECONNRESET);
         return 1;
     }

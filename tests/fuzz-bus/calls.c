@@ -111,13 +111,14 @@ static void make_get_all(Fuzz *fuzz, sd_bus_message *m, Pending *pending)
 
 static void make_match(Fuzz *fuzz, sd_bus_message *m, Pending *pending)
 {
-    static const char *const rules[] = {"type='signal'", "type='signal',sender='org.styxy.Ports'",
-                                        "member='PortReleased'", "path_namespace='/org'",
-                                        "arg0='x',arg0='x'", "type='nonsense'"};
+    static const char *const rules[] = {
+        "type='signal'",         "type='signal',sender='org.styxy.Ports'",
+        "member='PortReleased'", "path_namespace='/org'",
+        "arg0='x',arg0='x'",     "type='nonsense'"};
 
-    (void)sd_bus_message_append(m, "s", fuzz_one_in(fuzz, 5)
-                                            ? value_text(fuzz)
-                                            : rules[fuzz_dice(fuzz, G_N_ELEMENTS(rules))]);
+    (void)sd_bus_message_append(m, "s",
+                                fuzz_one_in(fuzz, 5) ? value_text(fuzz)
+                                                     : rules[fuzz_dice(fuzz, G_N_ELEMENTS(rules))]);
 }
 
 static void make_name(Fuzz *fuzz, sd_bus_message *m, Pending *pending)
@@ -203,10 +204,10 @@ static void make_wrong(Actor *actor, const Method *method)
 
     pending->method = method;
     if (fuzz_one_in(fuzz, 3)) {
-        (void)sd_bus_message_new_method_call(
-            actor->bus, &m, PORTS, paths[fuzz_dice(fuzz, G_N_ELEMENTS(paths))],
-            interfaces[fuzz_dice(fuzz, G_N_ELEMENTS(interfaces))],
-            fuzz_one_in(fuzz, 2) ? "Frobnicate" : method->member);
+        (void)sd_bus_message_new_method_call(actor->bus, &m, PORTS,
+                                             paths[fuzz_dice(fuzz, G_N_ELEMENTS(paths))],
+                                             interfaces[fuzz_dice(fuzz, G_N_ELEMENTS(interfaces))],
+                                             fuzz_one_in(fuzz, 2) ? "Frobnicate" : method->member);
         pending->method = NULL;
     } else {
         m = new_message(actor, method);

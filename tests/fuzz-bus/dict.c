@@ -4,39 +4,64 @@
 #include <string.h>
 
 const DictKey dict_details[] = {
-    {"attempts", "u", TRUE},  {"conflicts", "aq", TRUE}, {"reused", "b", TRUE},
+    {"attempts", "u", TRUE}, {"conflicts", "aq", TRUE}, {"reused", "b", TRUE},
     {"protocol", "s", TRUE}, {"hold", "s", FALSE},      {NULL},
 };
 const DictKey dict_lease[] = {
-    {"lease", "s", TRUE},         {"port", "q", TRUE},
-    {"protocol", "s", TRUE},      {"address", "s", FALSE},
-    {"service_type", "s", FALSE}, {"instance", "s", FALSE},
-    {"label", "s", FALSE},        {"uid", "u", TRUE},
-    {"pid", "u", FALSE},          {"unit", "s", FALSE},
-    {"lifetime", "s", TRUE},      {"hold", "s", TRUE},
-    {"health", "s", TRUE},        {"failures", "u", TRUE},
-    {"created_usec", "t", TRUE},  {"last_seen_usec", "t", FALSE},
-    {"health_url", "s", FALSE},   {"health_reason", "s", FALSE},
-    {"last_check_usec", "t", FALSE}, {NULL},
+    {"lease", "s", TRUE},
+    {"port", "q", TRUE},
+    {"protocol", "s", TRUE},
+    {"address", "s", FALSE},
+    {"service_type", "s", FALSE},
+    {"instance", "s", FALSE},
+    {"label", "s", FALSE},
+    {"uid", "u", TRUE},
+    {"pid", "u", FALSE},
+    {"unit", "s", FALSE},
+    {"lifetime", "s", TRUE},
+    {"hold", "s", TRUE},
+    {"health", "s", TRUE},
+    {"failures", "u", TRUE},
+    {"created_usec", "t", TRUE},
+    {"last_seen_usec", "t", FALSE},
+    {"health_url", "s", FALSE},
+    {"health_reason", "s", FALSE},
+    {"last_check_usec", "t", FALSE},
+    {NULL},
 };
 const DictKey dict_holder[] = {
-    {"lease", "s", FALSE},   {"service_type", "s", FALSE}, {"protocol", "s", FALSE},
-    {"address", "s", FALSE}, {"uid", "u", FALSE},          {"unit", "s", FALSE},
+    {"lease", "s", FALSE},
+    {"service_type", "s", FALSE},
+    {"protocol", "s", FALSE},
+    {"address", "s", FALSE},
+    {"uid", "u", FALSE},
+    {"unit", "s", FALSE},
     {NULL},
 };
 const DictKey dict_socket[] = {
-    {"port", "q", TRUE}, {"protocol", "s", TRUE}, {"address", "s", TRUE},      {"uid", "u", TRUE},
+    {"port", "q", TRUE},  {"protocol", "s", TRUE}, {"address", "s", TRUE},       {"uid", "u", TRUE},
     {"unit", "s", FALSE}, {"lease", "s", FALSE},   {"service_type", "s", FALSE}, {NULL},
 };
 const DictKey dict_report[] = {
-    {"trigger", "s", FALSE},      {"ok", "b", FALSE},       {"dry_run", "b", FALSE},
-    {"started_usec", "t", FALSE}, {"duration_usec", "t", FALSE}, {"kept", "u", FALSE},
-    {"released", "u", FALSE},     {"repaired", "u", FALSE}, {"backups", "as", FALSE},
-    {"steps", "a(ssa{sv})", FALSE}, {NULL},
+    {"trigger", "s", FALSE},
+    {"ok", "b", FALSE},
+    {"dry_run", "b", FALSE},
+    {"started_usec", "t", FALSE},
+    {"duration_usec", "t", FALSE},
+    {"kept", "u", FALSE},
+    {"released", "u", FALSE},
+    {"repaired", "u", FALSE},
+    {"backups", "as", FALSE},
+    {"steps", "a(ssa{sv})", FALSE},
+    {NULL},
 };
 const DictKey dict_step[] = {{"messages", "as", TRUE}, {"dry_run", "b", TRUE}, {NULL}};
 
-#define TOLD {"protocol", "s", TRUE}, {"uid", "u", TRUE}, {"instance", "s", FALSE}
+#define TOLD                                     \
+    {"protocol", "s", TRUE}, {"uid", "u", TRUE}, \
+    {                                            \
+        "instance", "s", FALSE                   \
+    }
 
 const DictKey dict_told_allocated[] = {
     TOLD, {"attempts", "u", TRUE}, {"conflicts", "aq", FALSE}, {NULL}};
@@ -55,7 +80,7 @@ const DictKey dict_told_conflict[] = {{"protocol", "s", TRUE},
                                       {"uid", "u", FALSE},
                                       {NULL}};
 const DictKey dict_service_type[] = {
-    {"description", "s", FALSE}, {"preferred_ports", "aq", FALSE},  {"port_range", "(qq)", TRUE},
+    {"description", "s", FALSE}, {"preferred_ports", "aq", FALSE}, {"port_range", "(qq)", TRUE},
     {"protocol", "s", TRUE},     {"instance_behavior", "s", TRUE}, {NULL},
 };
 

@@ -4,7 +4,8 @@
 #include <glib.h>
 #include <systemd/sd-bus.h>
 
-/* Reading an a{sv} strictly: no other keys than the documented ones, each of its type, none twice. */
+/* Reading an a{sv} strictly: no other keys than the documented ones, each of its type, none twice.
+ */
 
 /** DictKey: one documented key. Tables end with a NULL name. */
 typedef struct DictKey {

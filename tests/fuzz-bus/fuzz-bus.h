@@ -68,11 +68,11 @@ typedef struct Method Method;
 typedef struct Pending {
     Actor *actor;
     const Method *method;
-    gboolean proper; /* the types are right, so only the documented errors may come */
+    gboolean proper;  /* the types are right, so only the documented errors may come */
     gboolean patient; /* may take its time */
     gboolean may_grant;
-    Grant grant;     /* what was asked for */
-    guint number;    /* a count or a port of the call */
+    Grant grant;  /* what was asked for */
+    guint number; /* a count or a port of the call */
     guint number2;
     char *text; /* owned: the lease of the call */
     sd_bus_slot *slot;
@@ -88,7 +88,8 @@ void actor_drop(Actor *actor);
 void actor_step(Actor *actor);
 /** actor_process: handles what has come. */
 void actor_process(Actor *actor);
-/** actor_send: @m (transfer full) as the call @pending (transfer full; NULL: no answer is wanted). */
+/** actor_send: @m (transfer full) as the call @pending (transfer full; NULL: no answer is wanted).
+ */
 void actor_send(Actor *actor, sd_bus_message *m, Pending *pending);
 
 /* ---- calls ---- */
@@ -146,11 +147,7 @@ void monitor_restarted(Monitor *monitor);
 /* ---- Ping, in a thread of its own ---- */
 
 typedef struct Pinger Pinger;
-typedef struct PingStatistics {
-    guint64 n;
-    gint64 p50_usec, p99_usec, max_usec;
-} PingStatistics;
-
 Pinger *pinger_new(const World *world);
-/** pinger_free: adds to @statistics. Returns: NULL, or what was wrong (transfer full). */
+/** pinger_free: adds to @times_usec, of gint64. Returns: NULL, or what was wrong (transfer full).
+ */
 char *pinger_free(Pinger *pinger, GArray *times_usec);

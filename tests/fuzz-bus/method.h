@@ -7,8 +7,8 @@
 struct Method {
     const char *interface;
     const char *member;
-    const char *answer; /* the signature of the answer */
-    guint weight;       /* how often, compared to the others */
+    const char *answer;      /* the signature of the answer */
+    guint weight;            /* how often, compared to the others */
     gboolean administrators; /* nobody else's calls succeed */
     gboolean direct;         /* on a bus it would be the broker's */
     void (*make)(Fuzz *fuzz, sd_bus_message *m, Pending *pending);

@@ -362,6 +362,12 @@ char *model_settle(Model *model, guint quota)
 
 /* ---- another life of the daemon ---- */
 
+/* Whether only a release can end it. */
+static gboolean is_safe(const Known *known)
+{
+    return known->persistent && !known->has_ttl && !known->has_process && !known->has_health_url;
+}
+
 static char *take(Model *model, const Grant *grant, guint *unanswered)
 {
     Known *known = know(model, grant->lease);
@@ -397,7 +403,7 @@ char *model_restarted(Model *model, const GArray *listed, guint unanswered)
 
         if (g_hash_table_contains(there, known->id))
             continue;
-        if (known->answered && known->persistent && known->life != LIFE_ENDED &&
+        if (known->answered && is_safe(known) && known->life != LIFE_ENDED &&
             !may_be_released(model, known))
             return g_strdup_printf("lease %s on port %u of uid %u is persistent, and lost",
                                    known->id, known->port, known->uid);

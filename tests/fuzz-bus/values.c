@@ -34,10 +34,22 @@ static const char *long_text(Fuzz *fuzz)
 
 const char *value_text(Fuzz *fuzz)
 {
-    static const char *const odd[] = {
-        "",           " ",         "dev\nFORGED=1",        "../../etc", "%s%n%s", "a b",
-        "\xc3\xa4\xc3\xb6", "\xf0\x9f\x98\x80", "'; DROP TABLE leases", "{port}",    "\"",     "tcp ",
-        "NULL",       "\x7f\x01",  "-1",                   "localhost"};
+    static const char *const odd[] = {"",
+                                      " ",
+                                      "dev\nFORGED=1",
+                                      "../../etc",
+                                      "%s%n%s",
+                                      "a b",
+                                      "\xc3\xa4\xc3\xb6",
+                                      "\xf0\x9f\x98\x80",
+                                      "'; DROP TABLE leases",
+                                      "{port}",
+                                      "\"",
+                                      "tcp ",
+                                      "NULL",
+                                      "\x7f\x01",
+                                      "-1",
+                                      "localhost"};
 
     return fuzz_one_in(fuzz, 4) ? long_text(fuzz) : PICK(fuzz, odd);
 }
@@ -116,12 +128,14 @@ static guint32 some_number(Fuzz *fuzz)
 
 static const char *option_text(Fuzz *fuzz, const char *key)
 {
-    static const char *const lifetimes[] = {"auto", "client", "persistent", "persistent", "process"};
-    static const char *const addresses[] = {"127.0.0.1", "::1", "0.0.0.0", "::", "127.0.0.2",
-                                            "::ffff:127.0.0.1", "192.0.2.1", "fe80::1"};
-    static const char *const urls[] = {"http://127.0.0.1:{port}/", "http://[::1]:{port}/health",
+    static const char *const lifetimes[] = {"auto", "client", "persistent", "persistent",
+                                            "process"};
+    static const char *const addresses[] = {"127.0.0.1", "::1",       "0.0.0.0",
+                                            "::",        "127.0.0.2", "::ffff:127.0.0.1",
+                                            "192.0.2.1", "fe80::1"};
+    static const char *const urls[] = {"http://127.0.0.1:{port}/",  "http://[::1]:{port}/health",
                                        "https://localhost:{port}/", "http://127.0.0.1:20000/",
-                                       "http://192.0.2.1:{port}/", "http://127.0.0.1:1/"};
+                                       "http://192.0.2.1:{port}/",  "http://127.0.0.1:1/"};
     static const char *const unhealthy[] = {"release", "notify", "restart"};
     static const char *const holds[] = {"none", "soft"};
 
@@ -164,9 +178,8 @@ static void append_number(Fuzz *fuzz, sd_bus_message *m, const char *key, Pendin
     if (strcmp(key, "pid") == 0) {
         pending->grant.has_process = TRUE;
         if (!fuzz_one_in(fuzz, 5))
-            number = (guint32)outside_process(fuzz->outside, fuzz_one_in(fuzz, 8)
-                                                                 ? OTHER_UID
-                                                                 : pending->actor->uid);
+            number = (guint32)outside_process(
+                fuzz->outside, fuzz_one_in(fuzz, 8) ? OTHER_UID : pending->actor->uid);
     } else if (strcmp(key, "retries") == 0) {
         number = fuzz_one_in(fuzz, 20) ? 90 + number % 20 : number % 3;
         pending->patient = pending->patient || number > 3;

@@ -14,7 +14,6 @@
 
 #include "fuzz.h"
 #include "probe/http.h"
-#include "util/fd.h"
 
 /* Of the verdict itself; an answer that ends with its connection never waits for it. */
 #define TIMEOUT_MSEC 2000
@@ -23,6 +22,7 @@ typedef struct Exchange {
     const guint8 *data;
     size_t length;
     guint connections;
+    guint visits; /* connections that are open */
     guint verdicts;
     HttpVerdict verdict;
     char *reason;
@@ -34,8 +34,7 @@ static HttpChecker *checker;
 
 static void start_service(void)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
 
     listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -49,7 +48,8 @@ static void start_service(void)
 /* Returns: the part for the next connection. */
 static void take_part(Exchange *exchange, const guint8 **ret_part, size_t *ret_length)
 {
-    const guint8 *feed = exchange->length > 0 ? memchr(exchange->data, '\f', exchange->length) : NULL;
+    const guint8 *feed =
+        exchange->length > 0 ? memchr(exchange->data, '\f', exchange->length) : NULL;
 
     *ret_part = exchange->data;
     *ret_length = feed ? (size_t)(feed - exchange->data) : exchange->length;
@@ -57,34 +57,65 @@ static void take_part(Exchange *exchange, const guint8 **ret_part, size_t *ret_l
     exchange->length -= *ret_length + (feed != NULL);
 }
 
-/* The request is read to its end first: an unread one would turn our close into a reset. */
-static gboolean read_request(int fd)
-{
-    struct timeval patience = {.tv_sec = 2};
-    g_autoptr(GString) request = g_string_new(NULL);
-    char block[4096];
-    ssize_t n;
+/* Visit: one connection, until its request was read to the end: an unread one would turn our close
+ * into a reset. */
+typedef struct Visit {
+    Exchange *exchange; /* borrowed */
+    int fd;             /* owned */
+    GString *request;
+} Visit;
 
-    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    while (!strstr(request->str, "\r\n\r\n") && (n = recv(fd, block, sizeof block, 0)) > 0)
-        g_string_append_len(request, block, n);
-    return g_str_has_prefix(request->str, "GET /");
+static void visit_free(void *data)
+{
+    Visit *visit = data;
+
+    (void)close(visit->fd);
+    (void)g_string_free(visit->request, TRUE);
+    visit->exchange->visits--;
+    g_free(visit);
+}
+
+static void answer(Visit *visit)
+{
+    const guint8 *part = NULL;
+    size_t length = 0;
+
+    g_assert_true(g_str_has_prefix(visit->request->str, "GET /"));
+    take_part(visit->exchange, &part, &length);
+    if (length > 0)
+        (void)send(visit->fd, part, length, MSG_NOSIGNAL);
+}
+
+static gboolean on_request(int fd, GIOCondition condition, void *data)
+{
+    Visit *visit = data;
+    char block[4096];
+    ssize_t n = recv(fd, block, sizeof block, MSG_DONTWAIT);
+
+    if (n > 0)
+        g_string_append_len(visit->request, block, n);
+    if (n > 0 && !strstr(visit->request->str, "\r\n\r\n"))
+        return G_SOURCE_CONTINUE;
+    if (n > 0)
+        answer(visit);
+    return G_SOURCE_REMOVE;
 }
 
 static gboolean on_connection(int fd, GIOCondition condition, void *data)
 {
-    AUTO_FD client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     Exchange *exchange = data;
-    const guint8 *part = NULL;
-    size_t length = 0;
+    Visit *visit = NULL;
 
     if (client < 0)
         return G_SOURCE_CONTINUE;
     exchange->connections++;
-    g_assert_true(read_request(client));
-    take_part(exchange, &part, &length);
-    if (length > 0)
-        (void)send(client, part, length, MSG_NOSIGNAL);
+    exchange->visits++;
+    visit = g_new0(Visit, 1);
+    visit->exchange = exchange;
+    visit->fd = client;
+    visit->request = g_string_new(NULL);
+    (void)g_unix_fd_add_full(G_PRIORITY_DEFAULT, client, G_IO_IN, on_request, visit, visit_free);
     return G_SOURCE_CONTINUE;
 }
 
@@ -131,7 +162,7 @@ int LLVMFuzzerTestOneInput(const guint8 *data, size_t length)
     url = g_strdup_printf("http://127.0.0.1:%u/", port);
     source = g_unix_fd_add(listener, G_IO_IN, on_connection, &exchange);
     (void)http_check_start(checker, 0, url, TIMEOUT_MSEC, on_done, &exchange);
-    while (exchange.verdicts == 0 || http_checker_length(checker) > 0)
+    while (exchange.verdicts == 0 || http_checker_length(checker) > 0 || exchange.visits > 0)
         (void)g_main_context_iteration(NULL, TRUE);
     g_assert_true(g_source_remove(source));
     g_assert_cmpuint(exchange.verdicts, ==, 1);

@@ -10,7 +10,8 @@
 #include "fuzz.h"
 
 static const char *const names[] = {"org.styxy.Ports", ":1.0", NULL};
-static const char *const interfaces[] = {"org.styxy.Ports", "org.freedesktop.DBus.Properties", NULL};
+static const char *const interfaces[] = {"org.styxy.Ports", "org.freedesktop.DBus.Properties",
+                                         NULL};
 static const MatchSource source = {names, "/org/styxy/Ports", interfaces};
 
 typedef struct Term {
@@ -93,7 +94,7 @@ static gboolean may_select(const GArray *terms)
 
 int LLVMFuzzerTestOneInput(const guint8 *data, size_t length)
 {
-    g_autofree char *text = g_strndup((const char *)data, length);
+    g_autofree char *text = g_strndup(data ? (const char *)data : "", length);
     gboolean selects = 2, selects_again = 2;
     g_autofree char *canonical = match_rule_parse(text, &source, &selects);
     g_autoptr(GArray) terms = NULL;

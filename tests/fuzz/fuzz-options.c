@@ -15,9 +15,24 @@
 #define ENTRIES_MAX 24
 
 static const char *const keys[] = {
-    "port",       "strict",       "range", "protocol", "address",    "instance",
-    "label",      "lifetime",     "hold",  "retries",  "ttl_ms",     "pid",
-    "health_url", "on_unhealthy", "uid",   "health",   "service_type", "dry_run",
+    "port",
+    "strict",
+    "range",
+    "protocol",
+    "address",
+    "instance",
+    "label",
+    "lifetime",
+    "hold",
+    "retries",
+    "ttl_ms",
+    "pid",
+    "health_url",
+    "on_unhealthy",
+    "uid",
+    "health",
+    "service_type",
+    "dry_run",
     "health_timeout_ms",
 };
 /* of keys, in their order */
@@ -48,16 +63,27 @@ static guint32 take_number(Input *input, guint bytes)
     return number;
 }
 
+/* Whether sd-bus sends @text; it refuses characters that are none, U+FFFF say. */
+static gboolean can_be_sent(const char *text)
+{
+    g_autoptr(sd_bus_message) m = NULL;
+
+    g_assert_cmpint(sd_bus_message_new_method_call(bus, &m, NULL, "/", "a.b", "C"), >=, 0);
+    return sd_bus_message_append(m, "s", text) >= 0;
+}
+
 /* Up to the next newline; no text of a message may hold a NUL or what is not UTF-8. */
 static char *take_text(Input *input)
 {
     const guint8 *newline = input->length > 0 ? memchr(input->data, '\n', input->length) : NULL;
     size_t length = newline ? (size_t)(newline - input->data) : input->length;
     g_autofree char *text = g_strndup((const char *)input->data, length);
+    g_autofree char *valid = NULL;
 
     input->data += length + (newline != NULL);
     input->length -= length + (newline != NULL);
-    return g_utf8_make_valid(text, -1);
+    valid = g_utf8_make_valid(text, -1);
+    return can_be_sent(valid) ? g_steal_pointer(&valid) : g_strdup("?");
 }
 
 static void append_value(sd_bus_message *m, const char *key, char type, Input *input)

@@ -109,8 +109,9 @@ class Hostile(unittest.TestCase):
               f"answered ({beside / alone:.1f} times); median {median_before:.0f} and {median:.0f}")
         self.assertGreater(made, 5 * calls)  # else nobody was in the way
         self.assertGreater(errors, made // 2)  # its quota is used up
-        # Below a few milliseconds it is the scheduler that decides on a machine with little to give.
-        self.assertLess(beside, 5 * max(alone, 2000))
+        # Fairness shows in the median: eight messages of the other's in place of none. The slowest
+        # of a hundred is the scheduler's on a machine with other things to do.
+        self.assertLess(median, 5 * median_before)
 
     # -- connections ---------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define READY_MSEC 30000
+#define END_MSEC 60000
 #define LOG_SHOWN 4000
 
 void world_fail(const World *world, const char *format, ...)
@@ -73,15 +74,25 @@ static GPid spawn(World *world, const char *const *argv, const char *const *envp
     return pid;
 }
 
+/* As a session's, but for every user. */
+static const char broker_configuration[] =
+    "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\"\n"
+    "  \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n"
+    "<busconfig><listen>%s</listen><policy context=\"default\"><allow user=\"*\"/>"
+    "<allow own=\"*\"/><allow send_destination=\"*\"/><allow receive_sender=\"*\"/>"
+    "</policy></busconfig>\n";
+
 /* The broker prints its address once it takes connections. */
 static void start_broker(World *world)
 {
-    g_autofree char *address = g_strdup_printf("--address=%s", world->address);
-    const char *argv[] = {"dbus-daemon", "--session", address, "--nofork", "--print-address", NULL};
+    g_autofree char *text = g_strdup_printf(broker_configuration, world->address);
+    g_autofree char *config = g_strdup_printf("--config-file=%s/broker.conf", world->folder);
+    const char *argv[] = {"dbus-daemon", config, "--nofork", "--print-address", NULL};
     int output = -1;
     char c = 0;
     ssize_t n;
 
+    write_file(world, "broker.conf", text);
     world->broker = spawn(world, argv, NULL, &output);
     do
         n = read(output, &c, 1);
@@ -131,6 +142,8 @@ World *world_new(const char *program, const char *configuration)
     world->folder = g_dir_make_tmp("styxy-stress-XXXXXX", &error);
     if (!world->folder)
         g_error("%s", error->message);
+    if (g_chmod(world->folder, 0755) < 0) /* for clients of another user */
+        world_fail(world, "chmod: %s", g_strerror(errno));
     world->state = g_build_filename(world->folder, "state", NULL);
     world->address = g_strdup_printf("unix:path=%s/bus", world->folder);
     world->direct = g_strdup_printf("unix:path=%s/runtime/bus", world->folder);
@@ -235,6 +248,31 @@ gboolean world_kill(World *world)
         ;
     world->daemon = 0;
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+}
+
+void world_drain_notify(World *world)
+{
+    char text[512];
+
+    while (recv(world->notify_fd, text, sizeof text, MSG_DONTWAIT) >= 0)
+        ;
+}
+
+int world_terminate(World *world)
+{
+    gint64 deadline_usec = g_get_monotonic_time() + (gint64)END_MSEC * G_TIME_SPAN_MILLISECOND;
+    struct pollfd told = {.fd = world->notify_fd, .events = POLLIN};
+    int status = 0;
+
+    (void)kill(world->daemon, SIGTERM);
+    while (waitpid(world->daemon, &status, WNOHANG) == 0) {
+        if (g_get_monotonic_time() > deadline_usec)
+            world_fail(world, "after SIGTERM the daemon does not end");
+        (void)poll(&told, 1, 10);
+        world_drain_notify(world);
+    }
+    world->daemon = 0;
+    return status;
 }
 
 sd_bus *world_connect(const World *world, Transport transport)

@@ -39,6 +39,11 @@ void world_await_ready(World *world);
  */
 gboolean world_kill(World *world);
 
+/** world_drain_notify: reads what the daemon tells its service manager, which it would wait for. */
+void world_drain_notify(World *world);
+/** world_terminate: SIGTERM. Returns: the daemon's wait status, 0 = it left as it should. */
+int world_terminate(World *world);
+
 /** world_connect: a new connection, for the calling thread. Returns: NULL where it fails. */
 sd_bus *world_connect(const World *world, Transport transport);
 

@@ -62,6 +62,37 @@ print("owner" if got == 1 else f"refused {got}", flush=True)
 sys.stdin.read()
 """
 
+# Gets a socket of each protocol, and a lease for a process named by its pidfd.
+SOCKETS = """
+import os, socket, sys
+from gi.repository import Gio, GLib
+if sys.argv[1] == "system":
+    bus = Gio.bus_get_sync(Gio.BusType.SYSTEM)
+else:
+    bus = Gio.DBusConnection.new_for_address_sync(
+        "unix:path=/run/styxy/bus", Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT
+        | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
+def call(method, signature, arguments, fds=None):
+    return bus.call_with_unix_fd_list_sync(
+        "org.styxy.Ports", "/org/styxy/Ports", "org.styxy.Ports", method,
+        GLib.Variant(signature, arguments), None, 0, 20000, fds, None)
+for protocol, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
+    answer, fds = call("AllocateSocket", "(sa{sv})", ("dev", {"protocol": GLib.Variant("s", protocol)}))
+    port, lease, index, _ = answer.unpack()
+    with socket.socket(fileno=fds.get(index)) as got:
+        assert got.type == kind and got.getsockname()[1] == port, got
+        if kind == socket.SOCK_STREAM:
+            got.listen()
+            socket.create_connection(("127.0.0.1", port), 5).close()
+    call("Release", "(s)", (lease,))
+mine = Gio.UnixFDList.new()
+mine.append(os.pidfd_open(os.getpid()))
+answer, _ = call("Allocate", "(sa{sv})", ("dev", {"pidfd": GLib.Variant("h", 0)}), mine)
+lease, _ = call("GetLease", "(s)", (answer.unpack()[1],))
+assert lease.unpack()[0]["pid"] == os.getpid(), lease
+print("ok")
+"""
+
 # A server that tells systemd when it listens.
 SERVER = """
 import http.server, os, socket, sys
@@ -387,6 +418,33 @@ class ActivationTest(nspawn.MachineTest):
             self.assertEqual(entry["STYXY_UID"], str(ALICE))
             self.assertEqual(entry["SYSLOG_IDENTIFIER"], "styxyd")
             self.assertRegex(entry["MESSAGE_ID"], "^[0-9a-f]{32}$")
+
+    def test_a_socket_over_either_way(self):
+        """The sandbox lets sockets and pidfds through, and TCP and UDP be bound."""
+        for bus in ("system", "direct"):
+            with self.subTest(bus=bus):
+                done = self.machine.run("/usr/bin/python3", "-c", SOCKETS, bus, uid=ALICE)
+                self.assertEqual(done.stdout, "ok\n", done.stderr)
+
+    def test_a_daemon_that_stands_still_is_started_anew(self):
+        self.drop_in("[Service]\nWatchdogSec=2s\n")
+        port, lease = self.call("Allocate", "sa{sv}", "dev", "1", "lifetime", "s", "persistent")[:2]
+        pid = self.machine.show(UNIT, "MainPID")
+        # While it runs it feeds the dog: three times the interval, and it is the same.
+        with self.assertRaises(AssertionError):
+            self.machine.wait_unit(UNIT, "failed", "inactive", seconds=6)
+        self.assertEqual(self.machine.show(UNIT, "MainPID"), pid)
+        self.machine.run("kill", "-STOP", pid)
+        for _ in range(10):  # the first waits in the queue of the one that is killed
+            done = self.call("GetLease", "s", lease, check=False)
+            if done.returncode == 0:
+                break
+        self.assertEqual(json.loads(done.stdout)["data"][0]["port"]["data"], port, done.stderr)
+        self.assertNotEqual(self.machine.show(UNIT, "MainPID"), pid)
+        self.assertEqual(self.machine.show(UNIT, "NRestarts"), "1")
+        entries = self.machine.journal("_PID=1", f"UNIT={UNIT}")
+        self.assertTrue([e for e in entries if "watchdog" in str(e["MESSAGE"]).lower()])
+        self.call("Release", "s", lease)
 
     # -- the command line ------------------------------------------------------------------------
 

@@ -3,7 +3,10 @@
 """What is said, to whom: the journal with its explanations, the level of the log, and what others see."""
 
 import json
+import queue
 import subprocess
+import threading
+import time
 
 import nspawn
 
@@ -41,7 +44,7 @@ else:
 def call(method, arguments=None, interface="org.styxy.Ports"):
     try:
         answer = bus.call_sync("org.styxy.Ports", "/org/styxy/Ports", interface, method, arguments,
-                               None, 0, 20000, None)
+                               None, 0, 50000, None)
     except GLib.Error as error:
         answer = error.message
     print(method, answer, flush=True)
@@ -53,21 +56,22 @@ def look(lease):
     call("GetLease", GLib.Variant("(s)", (lease,)))
     for filter in ({}, {"range": GLib.Variant("(qq)", (3000, 3099))}):
         call("List", GLib.Variant("(a{sv})", (filter,)))
-    call("CheckPort", GLib.Variant("(qs)", (3000, "tcp")))
+    call("CheckPort", GLib.Variant("(qs)", (3003, "tcp")))
     call("Scan", GLib.Variant("(qq)", (1, 65535)))
     call("GetRecoveryReport")
     call("GetMetrics")
     call("Cleanup", GLib.Variant("(a{sv})", ({"dry_run": GLib.Variant("b", True)},)))
-    call("Release", GLib.Variant("(s)", (lease,)))
-    call("ReleasePort", GLib.Variant("(qs)", (3000, "tcp")))
     call("Renew", GLib.Variant("(s)", (lease,)))
-    call("Allocate", GLib.Variant("(sa{sv})", ("dev", {"port": GLib.Variant("q", 3000),
+    call("Allocate", GLib.Variant("(sa{sv})", ("dev", {"port": GLib.Variant("q", 3003),
          "strict": GLib.Variant("b", True), "retries": GLib.Variant("u", 0)})))
+    if sys.argv[2] == "stranger": # whom it is refused
+        call("Release", GLib.Variant("(s)", (lease,)))
+        call("ReleasePort", GLib.Variant("(qs)", (3003, "tcp")))
     call("GetAll", GLib.Variant("(s)", ("org.styxy.Ports",)), "org.freedesktop.DBus.Properties")
     print("looked", flush=True)
 def order(channel, _condition):
     word = sys.stdin.readline().strip()
-    if word == "end" or not word:
+    if not word:
         loop.quit()
         return False
     look(word)
@@ -81,16 +85,32 @@ loop.run()
 class Spy:
     def __init__(self, machine, uid, where):
         self.text = ""
-        self.process = machine.popen("/usr/bin/python3", "-c", SPY, where, uid=uid,
+        self.lines = queue.Queue()
+        self.process = machine.popen("/usr/bin/python3", "-c", SPY, where,
+                                     "stranger" if uid == OTHER else "known", uid=uid,
                                      stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
         self.read_to("listening")
 
-    def read_to(self, wanted):
+    def _read(self):
         for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put("")
+
+    def read_to(self, wanted, seconds=60):
+        """Reads on to the line that holds WANTED; the empty one is the end."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                line = self.lines.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
+                raise AssertionError(f"no {wanted!r} in {seconds} s: {self.text}") from None
             self.text += line
-            if wanted in line:
+            if line and wanted in line:
                 return
-        raise AssertionError(f"it ended before {wanted!r}: {self.text}")
+            if not line:
+                raise AssertionError(f"it ended before {wanted!r}: {self.text}")
 
     def look(self, lease):
         self.process.stdin.write(lease + "\n")
@@ -98,12 +118,18 @@ class Spy:
         self.read_to("looked")
 
     def end(self):
-        self.process.stdin.write("end\n")
+        """All that it learnt."""
         self.process.stdin.close()
-        self.text += self.process.stdout.read()
+        self.process.wait(30)
+        self.reader.join(30)
+        while not self.lines.empty():
+            self.text += self.lines.get()
         self.process.stdout.close()
-        self.process.wait()
         return self.text
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
 
 
 class EventsTest(nspawn.MachineTest):
@@ -113,13 +139,17 @@ class EventsTest(nspawn.MachineTest):
         for name, uid in (("owner", OWNER), ("other", OTHER)):
             cls.machine.run("useradd", "-m", "-u", str(uid), "-U", name)
         cls.machine.write("/etc/styxy/core-ports.d/50-test.json", json.dumps(CONFIGURATION))
+        # what is asked of polkit is refused at once, whatever agents and sessions there are
+        cls.machine.write("/etc/polkit-1/rules.d/10-test.rules",
+                          "polkit.addRule(function () { return polkit.Result.NO; });\n")  # fmt: skip
+        cls.machine.run("systemctl", "restart", "polkit.service")
         cls.machine.run("journalctl", "--update-catalog")
 
     def setUp(self):
         self.machine.run("systemctl", "stop", UNIT)
         self.machine.run("systemctl", "reset-failed")
         self.machine.run("sh", "-c", "rm -rf /var/lib/styxy/*")
-        self.machine.run("systemctl", "start", "styxyd.socket", UNIT)
+        self.machine.run("systemctl", "start", "polkit.service", "styxyd.socket", UNIT)
         self.invocation = self.machine.show(UNIT, "InvocationID")
 
     def log(self, *matches):
@@ -228,34 +258,30 @@ class EventsTest(nspawn.MachineTest):
         """Through the whole life of a lease with a label and a health URL that only its owner knows."""
         spies = [Spy(self.machine, OTHER, where) for where in ("system", DIRECT)]
         known = [Spy(self.machine, uid, where) for uid in (OWNER, 0) for where in ("system", DIRECT)]
-        server = self.machine.popen("/usr/bin/python3", "-m", "http.server", "3000", uid=OWNER,
+        for spy in (*spies, *known):
+            self.addCleanup(spy.kill)
+        lease = json.loads(self.ctl("allocate", "dev", "--port=3003", "--strict", f"--label={SECRET}",
+                                    f"--health-url=http://127.0.0.1:3003/{SECRET}", "--json=short",
+                                    "--on-unhealthy=notify", uid=OWNER).stdout)["lease"]  # fmt: skip
+        for spy in (*spies, *known):
+            spy.look(lease)
+        # it serves, but not that page: its check fails
+        server = self.machine.popen("/usr/bin/python3", "-m", "http.server", "3003", uid=OWNER,
                                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
         try:
-            # found in use by the first request, and left to the second once the server has ended
-            lease = json.loads(self.ctl("allocate", "dev", "--port=3003", "--strict", f"--label={SECRET}",
-                                        f"--health-url=http://127.0.0.1:3003/{SECRET}", "--json=short",
-                                        "--on-unhealthy=notify", uid=OWNER).stdout)["lease"]  # fmt: skip
-            for spy in (*spies, *known):
-                spy.look(lease)
-            other = self.machine.popen("/usr/bin/python3", "-m", "http.server", "3003", uid=OWNER,
-                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-            try:  # it serves, but not that page: its check fails
-                for spy in spies:
-                    spy.read_to("'failing'")
-            finally:
-                other.kill()
-                other.wait()
-            self.ctl("recover")
             for spy in spies:
-                spy.look(lease)
-            self.ctl("release", lease, uid=OWNER)
-            for spy in spies:
-                spy.read_to("PortReleased")
+                spy.read_to("'failing'")
         finally:
             server.kill()
             server.wait()
-            said = [spy.end() for spy in spies]
-            told = [spy.end() for spy in known]
+        self.ctl("recover")
+        for spy in spies:
+            spy.look(lease)
+        self.ctl("release", lease, uid=OWNER)
+        for spy in spies:
+            spy.read_to("PortReleased")
+        said = [spy.end() for spy in spies]
+        told = [spy.end() for spy in known]
         for text in said:
             self.assertNotIn(SECRET, text)
             for name in ("PortAllocated", "HealthChanged", "RecoveryFinished", "PortReleased"):

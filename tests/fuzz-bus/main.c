@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * Calls every method with right and wrong arguments, over a bus and the direct socket, as root and
+ * as another user, pipelined and cut short, while ports are taken, processes die, the configuration
+ * is edited and rubbish is sent, and holds each answer and signal against a model (model.h). In the
+ * first part of the run the daemon is restarted, by SIGTERM and SIGKILL; the last part is one life,
+ * whose memory is looked at.
+ *
+ * Environment: STYXY_FUZZ_CALLS (50000 unless set), STYXY_FUZZ_SEED (another one each time unless
+ * set; it is printed first), STYXY_FUZZ_PING_MSEC (the longest Ping that passes; generous unless
+ * set, because the daemon runs under sanitizers and perhaps beside others).
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "fuzz-bus.h"
+
+#define CALLS 50000
+#define ACTORS 12
+#define PING_MSEC 5000
+#define LIVES 8 /* of the daemon */
+/* In percent of all calls: no restart after LAST_LIFE; memory is measured from MEASURED on. */
+#define LAST_LIFE 60
+#define MEASURED 75
+#define SETTLE_EVERY 4000
+#define DRAIN_USEC (120 * G_USEC_PER_SEC)
+#define PATIENCE_USEC (3 * G_USEC_PER_SEC)
+/* What the daemon may grow by in the measured part: allocators and sanitizers breathe. */
+#define GROWTH_KIB 32768
+
+typedef struct Run {
+    Fuzz fuzz;
+    Monitor *monitor;
+    Pinger *pinger;
+    GArray *times_usec;
+    guint64 calls; /* to be made */
+    guint64 next_restart, next_settle;
+    guint64 rss_kib; /* when the measured part began; 0 = not yet */
+} Run;
+
+void fuzz_fail(const Fuzz *fuzz, const char *format, ...)
+{
+    g_autofree char *text = NULL;
+    va_list ap;
+
+    va_start(ap, format);
+    text = g_strdup_vprintf(format, ap);
+    va_end(ap);
+    world_fail(fuzz->world, "%s (STYXY_FUZZ_SEED=%u, call %" G_GUINT64_FORMAT ")", text, fuzz->seed,
+               fuzz->counts.calls);
+}
+
+void fuzz_check(const Fuzz *fuzz, const char *where, char *wrong)
+{
+    if (wrong)
+        fuzz_fail(fuzz, "%s: %s", where, wrong);
+}
+
+guint fuzz_dice(const Fuzz *fuzz, guint n)
+{
+    return (guint)g_rand_int_range(fuzz->dice, 0, (gint32)n);
+}
+
+gboolean fuzz_one_in(const Fuzz *fuzz, guint n)
+{
+    return fuzz_dice(fuzz, n) == 0;
+}
+
+static guint64 number_from(const char *variable, guint64 otherwise)
+{
+    const char *text = g_getenv(variable);
+    guint64 number = otherwise;
+
+    if (text && !g_ascii_string_to_unsigned(text, 10, 1, G_MAXUINT32, &number, NULL))
+        g_error("%s is no number: %s", variable, text);
+    return number;
+}
+
+static guint64 rss_kib(const Fuzz *fuzz)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/status", fuzz->world->daemon);
+    g_autofree char *text = NULL;
+    const char *line = NULL;
+
+    if (g_file_get_contents(path, &text, NULL, NULL))
+        line = strstr(text, "VmRSS:");
+    return line ? g_ascii_strtoull(line + strlen("VmRSS:"), NULL, 10) : 0;
+}
+
+/* ---- one turn ---- */
+
+static void check_alive(const Fuzz *fuzz)
+{
+    int status;
+
+    if (waitpid(fuzz->world->daemon, &status, WNOHANG) != 0) {
+        fuzz->world->daemon = 0;
+        fuzz_fail(fuzz, "the daemon has ended, status %x", (guint)status);
+    }
+}
+
+/* Waits until one of the connections has something to do. */
+static void wait_for_any(Run *run, int timeout_msec)
+{
+    struct pollfd fds[ACTORS + 1];
+    guint n = 0;
+
+    for (guint i = 0; i <= ACTORS; i++) {
+        sd_bus *bus =
+            i == ACTORS ? monitor_bus(run->monitor) : ((Actor *)run->fuzz.actors->pdata[i])->bus;
+        int fd = bus ? sd_bus_get_fd(bus) : -1, events = bus ? sd_bus_get_events(bus) : -1;
+
+        if (fd >= 0 && events >= 0)
+            fds[n++] = (struct pollfd){.fd = fd, .events = (short)events};
+    }
+    (void)poll(fds, n, timeout_msec);
+}
+
+static void process_all(Run *run)
+{
+    for (guint i = 0; i < ACTORS; i++) {
+        Actor *actor = run->fuzz.actors->pdata[i];
+
+        if (actor->bus)
+            actor_process(actor);
+    }
+    monitor_process(run->monitor);
+    world_drain_notify(run->fuzz.world);
+}
+
+/* ---- all quiet ---- */
+
+static guint under_way(const Run *run)
+{
+    guint n = 0;
+
+    for (guint i = 0; i < ACTORS; i++)
+        n += ((const Actor *)run->fuzz.actors->pdata[i])->pending.length;
+    return n;
+}
+
+/* A call that was told to try for hours is given up, the others must be answered. */
+static void give_up_patient(Run *run)
+{
+    gint64 now_usec = g_get_monotonic_time();
+
+    for (guint i = 0; i < ACTORS; i++) {
+        Actor *actor = run->fuzz.actors->pdata[i];
+
+        for (const GList *l = actor->pending.head; l; l = l->next) {
+            const Pending *pending = l->data;
+
+            if (!pending->patient || now_usec - pending->sent_usec < PATIENCE_USEC)
+                continue;
+            actor_drop(actor);
+            break;
+        }
+    }
+}
+
+static void turn(Run *run)
+{
+    Fuzz *fuzz = &run->fuzz;
+
+    for (guint i = 0; i < ACTORS; i++)
+        if (!fuzz_one_in(fuzz, 4))
+            actor_step(fuzz->actors->pdata[i]);
+    if (fuzz_one_in(fuzz, 20))
+        outside_step(fuzz->outside);
+    if (fuzz_one_in(fuzz, 25))
+        garbage_step(fuzz->garbage);
+    wait_for_any(run, 5);
+    process_all(run);
+    if (fuzz_one_in(fuzz, 50))
+        give_up_patient(run);
+    check_alive(fuzz);
+}
+
+static void drain(Run *run)
+{
+    gint64 deadline_usec = g_get_monotonic_time() + DRAIN_USEC;
+
+    while (under_way(run) > 0) {
+        if (g_get_monotonic_time() > deadline_usec)
+            fuzz_fail(&run->fuzz, "%u calls are not answered", under_way(run));
+        give_up_patient(run);
+        wait_for_any(run, 100);
+        process_all(run);
+        check_alive(&run->fuzz);
+    }
+}
+
+static void settle(Run *run)
+{
+    drain(run);
+    monitor_settle(run->monitor);
+}
+
+/* ---- lives of the daemon ---- */
+
+static void begin_life(Run *run)
+{
+    outside_good_configuration(run->fuzz.outside);
+    world_spawn(run->fuzz.world);
+    world_await_ready(run->fuzz.world);
+    run->monitor = monitor_new(&run->fuzz);
+    monitor_restarted(run->monitor);
+    run->pinger = pinger_new(run->fuzz.world);
+}
+
+/* @kill: by SIGKILL, whatever is under way; else by SIGTERM. */
+static void end_life(Run *run, gboolean by_kill)
+{
+    Fuzz *fuzz = &run->fuzz;
+    int status;
+
+    fuzz_check(fuzz, "throughout", pinger_free(run->pinger, run->times_usec));
+    check_alive(fuzz);
+    if (by_kill) {
+        fuzz->counts.kills++;
+        if (!world_kill(fuzz->world))
+            fuzz_fail(fuzz, "the daemon has ended by itself");
+    } else {
+        status = world_terminate(fuzz->world);
+        if (status != 0)
+            fuzz_fail(fuzz, "after SIGTERM the daemon has ended with status %x", (guint)status);
+    }
+    for (guint i = 0; i < ACTORS; i++)
+        actor_drop(fuzz->actors->pdata[i]);
+    monitor_free(run->monitor);
+    garbage_free(fuzz->garbage);
+    fuzz->garbage = garbage_new(fuzz);
+}
+
+static void check_log(const Fuzz *fuzz)
+{
+    static const char *const words[] = {"ERROR: AddressSanitizer", "ERROR: LeakSanitizer",
+                                        "runtime error:", "-CRITICAL **", "assertion failed"};
+    g_autofree char *path = g_build_filename(fuzz->world->folder, "log", NULL);
+    g_autofree char *log = NULL;
+
+    if (!g_file_get_contents(path, &log, NULL, NULL))
+        fuzz_fail(fuzz, "there is no log");
+    for (guint i = 0; i < G_N_ELEMENTS(words); i++)
+        if (strstr(log, words[i]))
+            fuzz_fail(fuzz, "the log has \"%s\"", words[i]);
+}
+
+static void look_at_memory(Run *run)
+{
+    guint64 now_kib = rss_kib(&run->fuzz);
+
+    if (run->rss_kib == 0 || now_kib <= run->rss_kib + run->rss_kib / 4 + GROWTH_KIB)
+        return;
+    fuzz_fail(&run->fuzz,
+              "memory has grown from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT " KiB",
+              run->rss_kib, now_kib);
+}
+
+static void go(Run *run)
+{
+    Fuzz *fuzz = &run->fuzz;
+
+    begin_life(run);
+    while (fuzz->counts.calls < run->calls) {
+        guint64 percent = fuzz->counts.calls * 100 / run->calls;
+
+        turn(run);
+        if (fuzz->counts.calls >= run->next_settle) {
+            settle(run);
+            run->next_settle = fuzz->counts.calls + SETTLE_EVERY;
+        }
+        if (fuzz->counts.calls >= run->next_restart && percent < LAST_LIFE) {
+            if (fuzz_one_in(fuzz, 3))
+                settle(run);
+            end_life(run, fuzz_one_in(fuzz, 2));
+            begin_life(run);
+            fuzz->counts.restarts++;
+            run->next_restart = fuzz->counts.calls + run->calls * LAST_LIFE / 100 / LIVES;
+        }
+        if (run->rss_kib == 0 && percent >= MEASURED)
+            run->rss_kib = rss_kib(fuzz);
+    }
+    settle(run);
+    look_at_memory(run);
+}
+
+/* ---- the report ---- */
+
+static int compare_times(const void *a, const void *b)
+{
+    gint64 one = *(const gint64 *)a, two = *(const gint64 *)b;
+
+    return (one > two) - (one < two);
+}
+
+static void report(Run *run, guint64 last_kib, double seconds)
+{
+    const Counts *counts = &run->fuzz.counts;
+    GArray *times = run->times_usec;
+    GHashTableIter iter;
+    void *name, *n;
+    double max_msec;
+
+    g_array_sort(times, compare_times);
+    max_msec = (double)g_array_index(times, gint64, times->len - 1) / 1000;
+    g_print("%" G_GUINT64_FORMAT " calls in %.1f s: %" G_GUINT64_FORMAT
+            " answers, of them %" G_GUINT64_FORMAT " errors, %" G_GUINT64_FORMAT
+            " without an answer; %" G_GUINT64_FORMAT " grants, %" G_GUINT64_FORMAT
+            " releases, %" G_GUINT64_FORMAT " signals\n",
+            counts->calls, seconds, counts->answers, counts->errors, counts->unanswered,
+            counts->grants, counts->releases, counts->signals);
+    g_print("%" G_GUINT64_FORMAT " connections, %" G_GUINT64_FORMAT
+            " of rubbish, %" G_GUINT64_FORMAT " restarts, of them %" G_GUINT64_FORMAT
+            " by SIGKILL, %" G_GUINT64_FORMAT " comparisons with List\n",
+            counts->connections, counts->garbage, counts->restarts, counts->kills, counts->settled);
+    g_print("Ping: %u, p50 %.2f ms, p99 %.2f ms, longest %.2f ms; VmRSS %" G_GUINT64_FORMAT
+            " KiB, then %" G_GUINT64_FORMAT " KiB\n",
+            times->len, (double)g_array_index(times, gint64, times->len / 2) / 1000,
+            (double)g_array_index(times, gint64, times->len * 99 / 100) / 1000, max_msec,
+            run->rss_kib, last_kib);
+    g_hash_table_iter_init(&iter, run->fuzz.errors);
+    while (g_hash_table_iter_next(&iter, &name, &n))
+        g_print("    %u %s\n", GPOINTER_TO_UINT(n), (const char *)name);
+    if (max_msec > (double)number_from("STYXY_FUZZ_PING_MSEC", PING_MSEC))
+        fuzz_fail(&run->fuzz, "a Ping took %.0f ms", max_msec);
+    /* A fuzzer that gets nothing done would find nothing wrong. */
+    if (counts->grants * 20 < counts->calls || counts->releases * 20 < counts->calls ||
+        counts->signals < counts->grants)
+        fuzz_fail(&run->fuzz, "too little was done");
+}
+
+int main(int argc, char **argv)
+{
+    Run run = {.calls = number_from("STYXY_FUZZ_CALLS", CALLS)};
+    Fuzz *fuzz = &run.fuzz;
+    gint64 started_usec = g_get_monotonic_time();
+    guint64 last_kib;
+
+    if (argc != 2)
+        g_error("usage: %s STYXYD", argv[0]);
+    fuzz->seed = (guint32)number_from("STYXY_FUZZ_SEED", g_random_int());
+    g_print("STYXY_FUZZ_SEED=%u\n", fuzz->seed);
+    if (geteuid() != 0) {
+        g_printerr("not root, so there is no other user to be, skipping\n");
+        return 77;
+    }
+    (void)signal(SIGPIPE, SIG_IGN);
+    fuzz->dice = g_rand_new_with_seed(fuzz->seed);
+    fuzz->world = world_new(argv[1], outside_configuration);
+    fuzz->model = model_new();
+    fuzz->outside = outside_new(fuzz);
+    fuzz->garbage = garbage_new(fuzz);
+    fuzz->errors = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    fuzz->actors = g_ptr_array_new_with_free_func((GDestroyNotify)actor_free);
+    for (guint i = 0; i < ACTORS; i++)
+        g_ptr_array_add(fuzz->actors, actor_new(fuzz, i));
+    run.times_usec = g_array_new(FALSE, FALSE, sizeof(gint64));
+    run.next_settle = SETTLE_EVERY;
+    run.next_restart = run.calls * LAST_LIFE / 100 / LIVES;
+    go(&run);
+    last_kib = rss_kib(fuzz);
+    end_life(&run, FALSE);
+    check_log(fuzz);
+    report(&run, last_kib, (double)(g_get_monotonic_time() - started_usec) / G_USEC_PER_SEC);
+
+    g_ptr_array_unref(fuzz->actors);
+    g_hash_table_unref(fuzz->errors);
+    garbage_free(fuzz->garbage);
+    outside_free(fuzz->outside);
+    (void)model_free(fuzz->model);
+    g_array_unref(run.times_usec);
+    g_rand_free(fuzz->dice);
+    (void)world_free(fuzz->world, TRUE);
+    return EXIT_SUCCESS;
+}
