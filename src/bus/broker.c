@@ -119,12 +119,22 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error)
     int r;
 
     broker->connection.current = NULL;
-    if (sd_bus_message_is_method_call(m, NULL, NULL) <= 0 || is_for_everybody(m))
+    if (sd_bus_message_is_method_call(m, NULL, NULL) <= 0)
         return 0;
-    r = callers_admit(broker->callers, m, &broker->connection.current, error);
+    r = callers_admit(broker->callers, m, is_for_everybody(m), &broker->connection.current, error);
     if (r < 0)
         return r;
     return r == 0; /* standing by: sd-bus is done with it for now */
+}
+
+static gboolean read_on(void *data)
+{
+    return callers_read_on(((Broker *)data)->callers);
+}
+
+static int hand_in(void *data)
+{
+    return callers_hand_in(((Broker *)data)->callers);
 }
 
 /* ---- the name ---- */
@@ -229,6 +239,8 @@ static gboolean connect_now(Broker *broker, GError **error)
     connection->link =
         bus_link_new(broker->context->source, bus, TRUE, &limits, NULL, on_closed, broker);
     broker->callers = callers_new(connection);
+    bus_link_set_share(connection->link,
+                       &(BusShare){.read_on = read_on, .hand_in = hand_in, .data = broker});
     r = set_up(broker);
     if (r < 0)
         bus_link_fail(connection->link, r);
