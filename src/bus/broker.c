@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <gio/gio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "bus/errors.h"
 #include "bus/log-control.h"
@@ -22,9 +23,14 @@ enum {
     NAME_ALREADY_OWNER = 4,
 };
 
-/* A broker reads at once, or not at all: what lies here then is lost anyway. */
+/*
+ * What has been answered waits for the broker in one row, for all callers. So that the row is short
+ * and callers wait where they take turns, little goes into the socket (the kernel doubles it, and
+ * counts 1,280 bytes for an answer), and with more than a few beyond it nobody is served.
+ */
+#define SEND_BUFFER_BYTES (8 * 1024)
 static const BusLinkLimits limits = {
-    .pause_reading = 4096,
+    .pause_reading = 4,
     .queued_max = 131072,
 };
 
@@ -171,6 +177,9 @@ static int on_name(sd_bus_message *m, void *userdata, sd_bus_error *error)
         fail(broker, "the broker gives an answer that is not understood");
         return 1;
     }
+    /* sd-bus asks for 8 MiB when it connects. It works with more, too. */
+    (void)setsockopt(sd_bus_get_fd(broker->connection.bus), SOL_SOCKET, SO_SNDBUF,
+                     &(int){SEND_BUFFER_BYTES}, sizeof(int));
     broker->backoff_usec = BACKOFF_FIRST_USEC;
     broker->connection.named = TRUE;
     outbox_set_broker(broker->context->outbox, &broker->connection);

@@ -96,13 +96,16 @@ class Hostile(unittest.TestCase):
     def test_a_quiet_user_beside_a_loud_one(self):
         self.quiet_beside_loud(str(self.world.runtime / "bus"))
 
-    def quiet_beside_loud(self, path):
-        calls = count(1000, 10000)
+    def quiet_beside_loud(self, path, shared=False):
+        """SHARED: a broker between, which serves all in its own way and is slower than the daemon."""
+        calls = count(400 if shared else 1000, 10000)
         self.percentile(path, 200)
         before, median_before = self.percentile(path, calls)
         flood = Flood(path)
         self.addCleanup(flood.kill)
+        began = time.monotonic()
         beside, median = self.percentile(path, calls)
+        seconds = time.monotonic() - began
         made, answers, errors = flood.finish()
         after, _ = self.percentile(path, calls)
         # The clock of this machine in this minute: whatever else it does hits all three.
@@ -113,7 +116,10 @@ class Hostile(unittest.TestCase):
         self.assertGreater(errors, made // 2)  # its quota is used up
         # Fairness shows in the median: eight messages of the other's in place of none. The slowest
         # of a hundred is the scheduler's on a machine with other things to do.
-        self.assertLess(median, 5 * median_before)
+        bar = 5 * median_before
+        if shared:  # a third of the time that all that is under way takes
+            bar = max(bar, CONNECTIONS * WINDOW * seconds * 1e6 / (answers + errors) / 3)
+        self.assertLess(median, bar)
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -208,7 +214,7 @@ class HostileOnTheBus(Hostile):
     def test_a_quiet_user_beside_a_loud_one(self):
         if not can_change_uid():
             self.skipTest("one user only")
-        self.quiet_beside_loud(self.path)
+        self.quiet_beside_loud(self.path, shared=True)
 
     test_connections_opened_and_dropped = None
 
