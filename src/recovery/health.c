@@ -98,6 +98,13 @@ static void restart_now(HealthMonitor *monitor, Lease *lease)
     unit_calls_restart(monitor, lease, restarted);
 }
 
+/* A persistent lease ends only when it is given back; that it fails is told all the same. */
+static void end_stale(HealthMonitor *monitor, Lease *lease, Reason reason)
+{
+    if (lease->lifetime != LIFETIME_PERSISTENT)
+        manager_end(monitor->manager, lease, reason);
+}
+
 /* Who stopped the unit wants it stopped: that is not for us to undo. */
 static void decide_restart(HealthMonitor *monitor, Lease *lease, const char *unit, UnitSight sight,
                            const GError *error)
@@ -109,8 +116,7 @@ static void decide_restart(HealthMonitor *monitor, Lease *lease, const char *uni
     note->deciding = FALSE;
     switch (sight.state) {
     case UNIT_STOPPED:
-        if (lease->lifetime != LIFETIME_PERSISTENT)
-            manager_end(monitor->manager, lease, note->reason);
+        end_stale(monitor, lease, note->reason);
         return;
     case UNIT_STARTING: /* by the service manager, and in vain as often as by us */
         note->restarts++;
@@ -128,7 +134,7 @@ static void restart_service(HealthMonitor *monitor, Lease *lease, Reason reason)
     HealthNote *note = health_note(monitor, lease);
 
     if (!unit_calls_possible(monitor, lease) || note->restarts >= settings->max_failures) {
-        manager_end(monitor->manager, lease, reason);
+        end_stale(monitor, lease, reason);
         return;
     }
     if (note->deciding || !may_restart(monitor, note, g_get_monotonic_time()))
@@ -149,22 +155,21 @@ void health_forgive_restarts(HealthMonitor *monitor, Lease *lease)
 
 void health_follow(HealthMonitor *monitor, Lease *lease, Reason reason)
 {
-    Manager *manager = monitor->manager;
-
-    if (!health_settings_of(manager->config, lease->service_type)->cleanup_stale_allocations)
+    if (!health_settings_of(monitor->manager->config, lease->service_type)
+             ->cleanup_stale_allocations)
         return;
     switch (lease->on_unhealthy) {
     case ON_UNHEALTHY_NOTIFY:
         /* That is about its health; what it is tied to ends it all the same. */
         if (reason == REASON_PROCESS_EXITED)
-            manager_end(manager, lease, reason);
+            end_stale(monitor, lease, reason);
         return;
     case ON_UNHEALTHY_RESTART:
         restart_service(monitor, lease, reason);
         return;
     case ON_UNHEALTHY_RELEASE:
     default:
-        manager_end(manager, lease, reason);
+        end_stale(monitor, lease, reason);
     }
 }
 

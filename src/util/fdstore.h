@@ -6,7 +6,8 @@
 /*
  * The service manager's descriptor store (sd_notify(3), FDSTORE=1): descriptors that outlive a
  * crash of the process. Everything here does nothing where no service manager listens
- * ($NOTIFY_SOCKET).
+ * ($NOTIFY_SOCKET). Nothing waits for one that does not read: up to 8192 messages stand in line, and
+ * are sent from the default main context.
  */
 
 /** fdstore_available: whether a service manager takes notifications. */
@@ -18,7 +19,8 @@ gboolean fdstore_available(void);
  *
  * FDPOLL=0, because a bound socket that does not listen polls as hung up and would be dropped at
  * once. Does not wait: nothing says whether the store was full (FileDescriptorStoreMax=).
- * Returns: 0, or a negative errno; 0 where there is no service manager.
+ * Returns: 0, or a negative errno (-ENOBUFS: too many stand in line); 0 where there is no service
+ *     manager.
  */
 int fdstore_keep(const char *name, int fd);
 

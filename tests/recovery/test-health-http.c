@@ -94,6 +94,23 @@ static void test_http_counts_once(void)
     web_stop(&web);
 }
 
+/* A persistent lease ends only when it is given back, however ill its service is. */
+static void test_http_persistent(void)
+{
+    g_autoptr(Fixture) f = fixture_started(
+        "{\"recovery\": {\"health_monitoring\": {\"startup_grace_ms\": 0, \"max_failures\": 2}}}");
+    Lease *lease = fixture_grant(f, WITH_URL(.lifetime = LIFETIME_PERSISTENT));
+    Web web;
+
+    web_start(&web, lease->port, 500);
+    fixture_wait(f, lease->failures >= 5);
+    g_assert_true(lease->in_registry);
+    g_assert_cmpint(lease->health, ==, HEALTH_FAILING);
+    g_atomic_int_set(&web.status, 200);
+    fixture_wait(f, lease->health == HEALTH_ACTIVE);
+    web_stop(&web);
+}
+
 static void test_http_url(void)
 {
     static const struct {
@@ -146,6 +163,7 @@ int main(int argc, char *argv[])
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/http/life", test_http_life);
     g_test_add_func("/http/counts-once", test_http_counts_once);
+    g_test_add_func("/http/persistent", test_http_persistent);
     g_test_add_func("/http/url", test_http_url);
     g_test_add_func("/http/under-way", test_http_under_way);
     return fixture_main();
