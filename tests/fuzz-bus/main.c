@@ -8,7 +8,7 @@
  * whose memory is looked at.
  *
  * Environment: STYXY_FUZZ_CALLS (50000 unless set), STYXY_FUZZ_SEED (1 unless set, so that a run is
- * like the one before), STYXY_FUZZ_SECONDS (150 unless set: on a slow machine there are no more
+ * like the one before), STYXY_FUZZ_SECONDS (90 unless set: on a slow machine there are no more
  * calls after that, and the run ends as usual), STYXY_FUZZ_PING_MSEC (the longest Ping that passes;
  * generous unless set, because the daemon runs under sanitizers and perhaps beside others).
  */
@@ -25,7 +25,7 @@
 
 #define CALLS 50000
 #define SEED 1
-#define SECONDS 150
+#define SECONDS 90
 /* After the last call: to settle, to end, to look for leaks. */
 #define LAST_SECONDS 120
 #define ACTORS 12
@@ -34,7 +34,7 @@
 /* In percent of the run: no restart after LAST_LIFE; memory is measured from MEASURED on. */
 #define LAST_LIFE 60
 #define MEASURED 80 /* half of the last life */
-#define SETTLE_EVERY 4000
+#define SETTLE_EVERY 1000
 #define DRAIN_USEC (120 * G_USEC_PER_SEC)
 #define PATIENCE_USEC (3 * G_USEC_PER_SEC)
 /* What the daemon may grow by in the measured part: allocators and sanitizers breathe. */
@@ -48,8 +48,9 @@ typedef struct Run {
     GArray *times_usec;
     guint64 calls;                  /* to be made */
     gint64 started_usec, span_usec; /* CLOCK_MONOTONIC; how long calls are made */
-    guint64 next_restart, next_settle;
-    guint64 rss_kib; /* when the measured part began; 0 = not yet */
+    guint64 next_restart;           /* in percent of the run */
+    guint64 next_settle;            /* in calls */
+    guint64 rss_kib;                /* when the measured part began; 0 = not yet */
 } Run;
 
 void fuzz_fail(const Fuzz *fuzz, const char *format, ...)
@@ -292,13 +293,13 @@ static void go(Run *run)
             settle(run);
             run->next_settle = fuzz->counts.calls + SETTLE_EVERY;
         }
-        if (fuzz->counts.calls >= run->next_restart && percent < LAST_LIFE) {
+        if (percent >= run->next_restart && percent < LAST_LIFE) {
             if (fuzz_one_in(fuzz, 3))
                 settle(run);
             end_life(run, fuzz_one_in(fuzz, 2));
             begin_life(run);
             fuzz->counts.restarts++;
-            run->next_restart = fuzz->counts.calls + run->calls * LAST_LIFE / 100 / LIVES;
+            run->next_restart = percent + LAST_LIFE / LIVES;
         }
         if (run->rss_kib == 0 && percent >= MEASURED)
             run->rss_kib = rss_kib(fuzz);
@@ -407,7 +408,7 @@ int main(int argc, char **argv)
         g_ptr_array_add(fuzz->actors, actor_new(fuzz, i));
     run.times_usec = g_array_new(FALSE, FALSE, sizeof(gint64));
     run.next_settle = SETTLE_EVERY;
-    run.next_restart = run.calls * LAST_LIFE / 100 / LIVES;
+    run.next_restart = LAST_LIFE / LIVES;
     go(&run);
     last_kib = rss_kib(fuzz);
     end_life(&run, FALSE);
