@@ -62,7 +62,9 @@ static void check_error(const Pending *pending, const sd_bus_error *error)
                  strcmp(error->name, STYXY "NotAuthorized") == 0))
         fuzz_fail(fuzz, "%s refused to root: %s: %s", method ? method->member : "a wrong call",
                   error->name, error->message);
-    if (!error->message || error->message[0] == '\0' || strlen(error->message) > 8192)
+    /* sd-bus repeats an interface that is not there, whatever its length. */
+    if (!error->message || error->message[0] == '\0' ||
+        (is_styxy_error(error->name) && strlen(error->message) > 8192))
         fuzz_fail(fuzz, "%s has no message of sense", error->name);
 }
 

@@ -236,6 +236,7 @@ void calls_make(Actor *actor)
     pending->proper = TRUE;
     pending->actor = actor;
     pending->grant.uid = actor->uid;
+    pending->grant.asked_at = model_now(fuzz->model);
     m = new_message(actor, method);
     if (method->make)
         method->make(fuzz, m, pending);

@@ -8,8 +8,8 @@
 #include "model.h"
 
 /*
- * The parts of the bus fuzzer. All are driven by one thread, that of main(), but for the Ping and the
- * reader of NOTIFY_SOCKET; so there is one story, and one model for all callers.
+ * The parts of the bus fuzzer. All are driven by one thread, that of main(), but for the Ping and
+ * the reader of NOTIFY_SOCKET; so there is one story, and one model for all callers.
  */
 #define OTHER_UID 65534
 #define LEASES_PER_USER 150

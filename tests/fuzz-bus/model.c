@@ -23,7 +23,7 @@ typedef struct Known {
     guint protocol;
     uid_t uid;
     gboolean answered; /* a caller knows of it; the members below are his */
-    gboolean persistent, of_client, has_process, has_ttl, has_health_url;
+    gboolean persistent, of_client, has_process, has_ttl, has_health_url, is_held;
     Life life;
     guint place; /* in ->living */
     guint asked; /* of Asked: who may have released it by its id */
@@ -32,8 +32,9 @@ typedef struct Known {
 
 struct Model {
     GHashTable *known;    /* id -> Known, owned: all but what is forgotten */
-    GHashTable *released; /* set of ids: never to be seen again */
-    GPtrArray *living;    /* of Known, borrowed */
+    GHashTable *released; /* id -> model_now(), owned: what is asked for later gets another one */
+    guint64 now;
+    GPtrArray *living; /* of Known, borrowed */
     Known *holder[2][65536];
     guint8 asked_port[65536]; /* of Asked */
     guint asked_instance;     /* of Asked */
@@ -45,7 +46,7 @@ Model *model_new(void)
     Model *model = g_new0(Model, 1);
 
     model->known = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
-    model->released = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    model->released = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     model->living = g_ptr_array_new();
     model->ended = g_ptr_array_new_with_free_func(g_free);
     return model;
@@ -111,7 +112,9 @@ static char *begin_life(Model *model, Known *known)
 
         if (!(known->protocol & (1u << i)))
             continue;
-        if (holder)
+        /* The end of a held one is told when the manager has let go of its socket, and by then its
+         * port may be another's; it must be told of before the next comparison. */
+        if (holder && holder->answered && !holder->is_held)
             return g_strdup_printf("port %u is lease %s's although lease %s lives", known->port,
                                    known->id, holder->id);
         model->holder[i][known->port] = known;
@@ -139,6 +142,11 @@ static void end_life(Model *model, Known *known)
 }
 
 /* ---- what is asked for ---- */
+
+guint64 model_now(const Model *model)
+{
+    return model->now;
+}
 
 void model_asks_release(Model *model, const char *lease, uid_t uid)
 {
@@ -171,11 +179,13 @@ static gboolean may_be_released(const Model *model, const Known *known)
 
 char *model_granted(Model *model, const Grant *grant, gboolean reused)
 {
+    const guint64 *released_at = g_hash_table_lookup(model->released, grant->lease);
     Known *known;
 
     if (!is_id(grant->lease) || grant->port == 0)
         return g_strdup_printf("lease %s on port %u was granted", grant->lease, grant->port);
-    if (g_hash_table_contains(model->released, grant->lease))
+    /* The answers of two connections may come in another order than they were given in. */
+    if (released_at && grant->asked_at >= *released_at)
         return g_strdup_printf("lease %s was released and is granted", grant->lease);
     known = know(model, grant->lease);
     if ((known->life != LIFE_UNKNOWN || known->answered) && known->port != grant->port)
@@ -196,6 +206,7 @@ char *model_granted(Model *model, const Grant *grant, gboolean reused)
     known->has_process = grant->has_process;
     known->has_ttl = grant->has_ttl;
     known->has_health_url = grant->has_health_url;
+    known->is_held = grant->is_held;
     return NULL;
 }
 
@@ -214,7 +225,9 @@ char *model_released(Model *model, const char *lease, uid_t by)
 
     if (known)
         known->release_answered = TRUE;
-    if (!g_hash_table_add(model->released, g_strdup(lease)))
+    model->now++;
+    if (!g_hash_table_insert(model->released, g_strdup(lease),
+                             g_memdup2(&model->now, sizeof model->now)))
         return g_strdup_printf("lease %s was released twice", lease);
     return check_owner(model, lease, by, "released");
 }
@@ -315,10 +328,17 @@ char *model_told_released(Model *model, const Grant *grant, const char *reason)
 
 char *model_compare(const Model *model, const GArray *listed)
 {
+    g_autofree guint8 *taken = g_malloc0(65536); /* of MODEL_TCP, MODEL_UDP */
+    GHashTableIter iter;
+    void *value;
+
     for (guint i = 0; i < listed->len; i++) {
         const Grant *grant = &g_array_index(listed, Grant, i);
         const Known *known = g_hash_table_lookup(model->known, grant->lease);
 
+        if (taken[grant->port] & grant->protocol)
+            return g_strdup_printf("List has port %u twice", grant->port);
+        taken[grant->port] |= (guint8)grant->protocol;
         if (!known || known->life != LIFE_LIVING || known->port != grant->port ||
             known->uid != grant->uid)
             return g_strdup_printf("List has lease %s on port %u, no signal says so", grant->lease,
@@ -327,6 +347,11 @@ char *model_compare(const Model *model, const GArray *listed)
     if (listed->len != model->living->len)
         return g_strdup_printf("List has %u leases, by the signals there are %u", listed->len,
                                model->living->len);
+    g_hash_table_iter_init(&iter, model->known);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (((const Known *)value)->life == LIFE_UNKNOWN)
+            return g_strdup_printf("lease %s was granted, and no signal says so",
+                                   ((const Known *)value)->id);
     return NULL;
 }
 
@@ -342,8 +367,6 @@ char *model_settle(Model *model, guint quota)
         void *uid = GUINT_TO_POINTER(known->uid);
         guint n = GPOINTER_TO_UINT(g_hash_table_lookup(charged, uid)) + 1;
 
-        if (known->life == LIFE_UNKNOWN)
-            return g_strdup_printf("lease %s was granted, and no signal says so", known->id);
         if (known->life != LIFE_LIVING) {
             g_hash_table_iter_remove(&iter);
             continue;

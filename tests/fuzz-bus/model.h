@@ -24,7 +24,8 @@ typedef struct Grant {
     uid_t uid;
     gboolean persistent;
     gboolean of_client;
-    gboolean has_process, has_ttl, has_health_url;
+    gboolean has_process, has_ttl, has_health_url, is_held;
+    guint64 asked_at; /* model_now() when the call was sent */
 } Grant;
 
 Model *model_new(void);
@@ -34,6 +35,9 @@ Model *model_free(Model *model);
 guint model_protocol(const char *text);
 /** model_is_reason: whether @text is a documented reason for the end of a lease. */
 gboolean model_is_reason(const char *text);
+
+/** model_now: the model's time, which goes on with each answer to Release. */
+guint64 model_now(const Model *model);
 
 /* Before a call that may end leases: from here on it may have been carried out. */
 void model_asks_release(Model *model, const char *lease, uid_t uid);

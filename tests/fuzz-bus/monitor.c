@@ -5,7 +5,7 @@
 #include "method.h"
 
 /* For signals that are still on their way when calls are answered. */
-#define SETTLE_USEC (60 * G_USEC_PER_SEC)
+#define SETTLE_USEC (30 * G_USEC_PER_SEC)
 #define CALL_USEC (60 * (guint64)G_USEC_PER_SEC)
 
 struct Monitor {
@@ -42,7 +42,8 @@ static char *on_lease_signal(Monitor *monitor, sd_bus_message *m, const char *me
         return model_is_reason(text) ? NULL : g_strdup_printf("the reason is %s", text);
     else
         wrong = model_told_released(model, &grant, text);
-    if (monitor->settling)
+    /* Of an end, that is; a port that is granted twice is wrong at any time. */
+    if (monitor->settling && !allocated)
         g_clear_pointer(&wrong, g_free);
     return wrong;
 }
