@@ -20,7 +20,7 @@ packages_build=(
 packages_demo=(dbus-daemon curl procps)
 packages_rings=(
     dbus dbus-daemon python3-dbus python3-gi python3-pytest
-    curl procps util-linux iproute2 nginx-light gunicorn
+    curl procps util-linux iproute2 nginx-light gunicorn groff-base
 )
 packages_full=(
     # compilers and checkers

@@ -10,9 +10,17 @@
 #define WAITING_MAX 256
 #define WAITING_PER_CALLER_MAX 8
 
+/* Bytes of long answers that lie with slow readers: of one user and of all. Beyond it the next one
+ * waits; it goes on when they read, or are cut off for not reading. */
+#define UNREAD_PER_USER_MAX BULK_BYTES_MAX
+#define UNREAD_ALL_MAX (2 * BULK_BYTES_MAX)
+
 struct BulkQueue {
     BusSource *source; /* borrowed */
-    GQueue jobs;       /* of BulkJob, owned: the first is being written */
+    GQueue jobs;       /* of BulkJob, owned */
+    BulkJob *current;  /* borrowed: the one that is being written, NULL = none is begun */
+    GQueue unread;     /* of Caller, borrowed: of direct connections, with ->unread_bytes */
+    size_t unread_bytes;
 };
 
 struct BulkJob {
@@ -39,6 +47,7 @@ BulkQueue *bulk_queue_free(BulkQueue *queue)
     if (!queue)
         return NULL;
     g_assert(queue->jobs.length == 0);
+    g_assert(queue->unread.length == 0);
     g_free(queue);
     return NULL;
 }
@@ -47,6 +56,8 @@ static void job_free(BulkJob *job)
 {
     if (job->call)
         job->call->bulk = NULL;
+    if (job->queue->current == job)
+        job->queue->current = NULL;
     g_queue_unlink(&job->queue->jobs, &job->node);
     sd_bus_message_unref(job->reply);
     job->free_state(job->state);
@@ -57,6 +68,80 @@ void bulk_cancel(BulkJob *job)
 {
     job_free(job);
 }
+
+/* ---- what is not read ---- */
+
+static gboolean has_unsent(const Connection *connection)
+{
+    guint64 queued = 0;
+
+    return sd_bus_get_n_queued_write(connection->bus, &queued) >= 0 && queued > 0;
+}
+
+void bulk_forget_caller(BulkQueue *queue, Caller *caller)
+{
+    if (caller->unread_bytes == 0)
+        return;
+    queue->unread_bytes -= caller->unread_bytes;
+    caller->unread_bytes = 0;
+    g_queue_unlink(&queue->unread, &caller->unread);
+}
+
+static void note_unread(BulkQueue *queue, Caller *caller, size_t bytes)
+{
+    if (!caller->connection->peer || bytes == 0 || !has_unsent(caller->connection))
+        return; /* a broker reads at once and has its own bounds */
+    if (caller->unread_bytes == 0) {
+        caller->unread.data = caller;
+        g_queue_push_tail_link(&queue->unread, &caller->unread);
+    }
+    caller->unread_bytes += bytes;
+    queue->unread_bytes += bytes;
+}
+
+static void forget_what_was_read(BulkQueue *queue)
+{
+    GList *next = NULL;
+
+    for (GList *node = queue->unread.head; node; node = next) {
+        Caller *caller = node->data;
+
+        next = node->next;
+        if (!has_unsent(caller->connection))
+            bulk_forget_caller(queue, caller);
+    }
+}
+
+static size_t unread_of_user(const BulkQueue *queue, uid_t uid)
+{
+    size_t bytes = 0;
+
+    for (const GList *node = queue->unread.head; node; node = node->next)
+        if (((const Caller *)node->data)->uid == uid)
+            bytes += ((const Caller *)node->data)->unread_bytes;
+    return bytes;
+}
+
+/* An answer that is begun is finished, whatever lies there: one at a time is in the making. */
+static BulkJob *next_job(BulkQueue *queue)
+{
+    if (queue->current || !queue->jobs.head)
+        return queue->current;
+    forget_what_was_read(queue);
+    if (queue->unread_bytes >= UNREAD_ALL_MAX)
+        return NULL;
+    for (GList *node = queue->jobs.head; node; node = node->next) {
+        BulkJob *job = node->data;
+        const Caller *caller = job->call->caller;
+
+        if (!has_unsent(caller->connection) &&
+            unread_of_user(queue, caller->uid) < UNREAD_PER_USER_MAX)
+            return job;
+    }
+    return NULL;
+}
+
+/* ---- writing ---- */
 
 static void refuse(BulkJob *job, Outcome outcome, const char *message)
 {
@@ -72,6 +157,7 @@ static gboolean advance(BulkJob *job)
 {
     int r = job->step(job->reply, job->call, &job->bytes, job->state);
 
+    job->queue->current = job;
     if (r > 0 && job->bytes <= BULK_BYTES_MAX)
         return FALSE;
     if (r >= 0 && job->bytes > BULK_BYTES_MAX) {
@@ -82,9 +168,11 @@ static gboolean advance(BulkJob *job)
         refuse(job, OUTCOME_BUSY, "the answer could not be put together");
     } else {
         Call *call = g_steal_pointer(&job->call);
+        Caller *caller = call->caller;
 
         call->bulk = NULL;
         (void)call_send(call, job->reply); /* a broken connection ends by itself */
+        note_unread(job->queue, caller, job->bytes);
     }
     job_free(job);
     return TRUE;
@@ -121,14 +209,16 @@ gboolean bulk_start(BulkQueue *queue, Call *call, sd_bus_message *reply, BulkSte
     job->node.data = job;
     call->bulk = job;
     g_queue_push_tail_link(&queue->jobs, &job->node);
-    if (queue->jobs.length > 1 || !advance(job))
+    if (next_job(queue) != job || !advance(job))
         bus_source_wake(queue->source);
     return TRUE;
 }
 
 gboolean bulk_work(BulkQueue *queue)
 {
-    if (queue->jobs.head)
-        (void)advance(queue->jobs.head->data);
-    return queue->jobs.length > 0;
+    BulkJob *job = next_job(queue);
+
+    if (job)
+        (void)advance(job);
+    return next_job(queue) != NULL; /* those who do not read wake us when they do */
 }

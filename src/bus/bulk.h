@@ -11,6 +11,10 @@
  * done with the first portion, within the call. An answer that would be longer than a broker
  * carries (dbus-daemon(1), max_message_size: 32 MiB unless configured, and it cuts off who sends
  * more) is refused instead.
+ *
+ * Nobody gets a second long answer before the first has left: the call waits while its connection
+ * has something to read, or its user, or all together, have not read more than one or two of the
+ * longest. Who does not read is cut off in the end (direct.c).
  */
 
 /** BULK_BYTES_MAX: the longest answer, below every broker's limit with room for its header. */
@@ -42,5 +46,11 @@ gboolean bulk_start(BulkQueue *queue, Call *call, sd_bus_message *reply, BulkSte
 /** bulk_cancel: forgets a job; its call is left alone. */
 void bulk_cancel(BulkJob *job);
 
-/** bulk_work: writes one portion of one answer. Returns: whether there is more to do. */
+/** bulk_forget_caller: the caller has gone, and what he had not read with him. */
+void bulk_forget_caller(BulkQueue *queue, Caller *caller);
+
+/**
+ * bulk_work: writes one portion of one answer. Returns: whether there is more to do now. What waits
+ * for a reader needs another call once something was sent.
+ */
 gboolean bulk_work(BulkQueue *queue);

@@ -50,6 +50,7 @@ static void leave(Caller *caller, void (*tell)(Manager *manager, const char *cli
 {
     while (caller->calls.head)
         forsake(caller->calls.head->data);
+    bulk_forget_caller(caller->connection->context->bulk, caller);
     if (caller->name)
         tell(caller->connection->context->manager, caller->name);
     caller->pidfd = fd_close(caller->pidfd);

@@ -18,7 +18,9 @@ struct Caller {
     gboolean administrator; /* root, or the user himself where the daemon is his own */
     char *unit;             /* owned; caller_unit() fills it in */
     gboolean unit_known;
-    GQueue calls; /* of Call, owned by themselves */
+    GQueue calls;        /* of Call, owned by themselves */
+    size_t unread_bytes; /* direct: long answers that have not left; 0 = none */
+    GList unread;        /* intrusive, in the bulk queue, where there are any */
 };
 
 typedef struct AuthorityQuestion AuthorityQuestion;

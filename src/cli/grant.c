@@ -38,6 +38,11 @@ const char *grant_lease(const Grant *grant)
     return lease;
 }
 
+gboolean grant_is_reused(const Grant *grant)
+{
+    return dict_number(grant->details, "reused") != 0;
+}
+
 static void insert_string(GVariantDict *options, const Arguments *args, OptionId option,
                           const char *key, const char *value)
 {

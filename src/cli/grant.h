@@ -50,3 +50,6 @@ void grant_unwatch(Client *client, const Arguments *args);
 /** grant_port, grant_lease: of the first, or only, lease. The id is borrowed from the grant. */
 guint16 grant_port(const Grant *grant);
 const char *grant_lease(const Grant *grant);
+
+/** grant_is_reused: the lease was there before: a singleton's, or of the same instance. */
+gboolean grant_is_reused(const Grant *grant);

@@ -42,9 +42,11 @@ static void print_ports(const Grant *grant)
     }
 }
 
-/* A port that nobody was told of would stay reserved for nobody. */
+/* A port that nobody was told of would stay reserved for nobody; a reused lease is somebody's. */
 static void give_back(Client *client, const Grant *grant)
 {
+    if (grant_is_reused(grant))
+        return;
     for (gsize i = 0; i < g_variant_n_children(grant->leases); i++) {
         g_autoptr(GVariant) reply = NULL;
         const char *lease;

@@ -131,12 +131,15 @@ static gboolean request(Run *run, GVariantDict *options, GrantKind kind, Grant *
     return TRUE;
 }
 
-/* Gives the lease back before we leave; our connection's end would do it too, only later. */
+/*
+ * Gives the lease back before we leave; our connection's end would do it too, only later. One that
+ * was there before us is not ours to end: who was granted it may be serving on it.
+ */
 static void release(Run *run)
 {
     g_autoptr(GVariant) reply = NULL;
 
-    if (run->lost)
+    if (run->lost || grant_is_reused(&run->grant))
         return;
     if (!run->client)
         run->client = client_open(run->args, NULL);

@@ -177,6 +177,14 @@ static void refuse_exhausted(ManagerJob *job)
                             "port %s is in use by another program, and recovery.port_conflict, "
                             "which would try others, is switched off (%u attempts)",
                             ports, attempts);
+    else if (job->request.count > 1)
+        error = g_error_new(OUTCOME_ERROR, OUTCOME_NO_PORT_AVAILABLE,
+                            "no %u consecutive ports in %u-%u are free for service type %s: %s%s "
+                            "(%u attempts); release leases, or ask for fewer or another range",
+                            job->request.count, range.first, range.last, job->request.service_type,
+                            conflicts->len > 0 ? "in use by other programs are "
+                                               : "none is in use by other programs",
+                            ports, attempts);
     else
         error = g_error_new(OUTCOME_ERROR, OUTCOME_NO_PORT_AVAILABLE,
                             "no port in %u-%u is free for service type %s: %s%s, all others are "

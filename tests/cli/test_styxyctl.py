@@ -143,6 +143,13 @@ class Grants(Case):
         self.assertIn("cannot write", done.stderr)
         self.assertEqual(self.world.json("list"), [])
 
+    def test_full_disk_leaves_what_was_there(self):
+        lease = self.world.json("allocate", "dev", "--instance=a")["lease"]
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = self.world.ctl("allocate", "dev", "--instance=a", stdout=full)
+        self.assertEqual(done.returncode, FAILED)
+        self.assertEqual([one["lease"] for one in self.world.json("list")], [lease])
+
     def test_release(self):
         self.world.ok("allocate", "dev")
         lease = self.world.json("allocate", "dev")["lease"]
@@ -684,6 +691,13 @@ class Run(Case):
         # nobody but the command had the socket
         with Occupant(port):
             pass
+
+    def test_leaves_a_lease_that_was_there(self):
+        """Another holds it, and may be serving on it."""
+        lease = self.world.json("allocate", "dev", "--instance=a")["lease"]
+        done = self.world.ctl("run", "dev", "--instance=a", "--", "echo", "{port}")
+        self.assertEqual((done.returncode, done.stdout), (0, "3000\n"))
+        self.assertEqual([one["lease"] for one in self.world.json("list")], [lease])
 
     def test_socket_udp(self):
         script = ("import os, socket\n"

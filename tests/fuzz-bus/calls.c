@@ -166,13 +166,11 @@ static const Method methods[] = {
 
 static const Method *pick_method(const Fuzz *fuzz)
 {
-    static guint total;
-    guint at;
+    guint total = 0, at;
 
-    for (guint i = 0; total == 0 && i < G_N_ELEMENTS(methods); i++)
-        for (guint k = 0; k < G_N_ELEMENTS(methods); k++)
-            total += methods[k].weight;
-    at = fuzz_dice(fuzz, total / G_N_ELEMENTS(methods));
+    for (guint i = 0; i < G_N_ELEMENTS(methods); i++)
+        total += methods[i].weight;
+    at = fuzz_dice(fuzz, total);
     for (guint i = 0; i < G_N_ELEMENTS(methods); i++) {
         if (at < methods[i].weight)
             return &methods[i];

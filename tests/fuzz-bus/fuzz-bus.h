@@ -8,8 +8,8 @@
 #include "model.h"
 
 /*
- * The parts of the bus fuzzer. All are driven by one thread, that of main(), but for the Ping; so
- * there is one story, and one model for all callers.
+ * The parts of the bus fuzzer. All are driven by one thread, that of main(), but for the Ping and the
+ * reader of NOTIFY_SOCKET; so there is one story, and one model for all callers.
  */
 #define OTHER_UID 65534
 #define LEASES_PER_USER 150
@@ -144,7 +144,11 @@ void monitor_settle(Monitor *monitor);
 /** monitor_restarted: takes over what a new daemon has. */
 void monitor_restarted(Monitor *monitor);
 
-/* ---- Ping, in a thread of its own ---- */
+/* ---- in threads of their own: the reader of NOTIFY_SOCKET, and Ping ---- */
+
+typedef struct Notified Notified;
+Notified *notified_new(const World *world);
+void notified_free(Notified *notified);
 
 typedef struct Pinger Pinger;
 Pinger *pinger_new(const World *world);

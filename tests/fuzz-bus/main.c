@@ -7,13 +7,15 @@
  * first part of the run the daemon is restarted, by SIGTERM and SIGKILL; the last part is one life,
  * whose memory is looked at.
  *
- * Environment: STYXY_FUZZ_CALLS (50000 unless set), STYXY_FUZZ_SEED (another one each time unless
- * set; it is printed first), STYXY_FUZZ_PING_MSEC (the longest Ping that passes; generous unless
- * set, because the daemon runs under sanitizers and perhaps beside others).
+ * Environment: STYXY_FUZZ_CALLS (50000 unless set), STYXY_FUZZ_SEED (1 unless set, so that a run is
+ * like the one before), STYXY_FUZZ_SECONDS (150 unless set: on a slow machine there are no more
+ * calls after that, and the run ends as usual), STYXY_FUZZ_PING_MSEC (the longest Ping that passes;
+ * generous unless set, because the daemon runs under sanitizers and perhaps beside others).
  */
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -22,10 +24,14 @@
 #include "fuzz-bus.h"
 
 #define CALLS 50000
+#define SEED 1
+#define SECONDS 150
+/* After the last call: to settle, to end, to look for leaks. */
+#define LAST_SECONDS 120
 #define ACTORS 12
 #define PING_MSEC 5000
 #define LIVES 8 /* of the daemon */
-/* In percent of all calls: no restart after LAST_LIFE; memory is measured from MEASURED on. */
+/* In percent of the run: no restart after LAST_LIFE; memory is measured from MEASURED on. */
 #define LAST_LIFE 60
 #define MEASURED 75
 #define SETTLE_EVERY 4000
@@ -37,9 +43,11 @@
 typedef struct Run {
     Fuzz fuzz;
     Monitor *monitor;
+    Notified *notified;
     Pinger *pinger;
     GArray *times_usec;
-    guint64 calls; /* to be made */
+    guint64 calls;                 /* to be made */
+    gint64 started_usec, span_usec; /* CLOCK_MONOTONIC; how long calls are made */
     guint64 next_restart, next_settle;
     guint64 rss_kib; /* when the measured part began; 0 = not yet */
 } Run;
@@ -131,7 +139,6 @@ static void process_all(Run *run)
             actor_process(actor);
     }
     monitor_process(run->monitor);
-    world_drain_notify(run->fuzz.world);
 }
 
 /* ---- all quiet ---- */
@@ -209,6 +216,7 @@ static void begin_life(Run *run)
     outside_good_configuration(run->fuzz.outside);
     world_spawn(run->fuzz.world);
     world_await_ready(run->fuzz.world);
+    run->notified = notified_new(run->fuzz.world);
     run->monitor = monitor_new(&run->fuzz);
     monitor_restarted(run->monitor);
     run->pinger = pinger_new(run->fuzz.world);
@@ -231,6 +239,7 @@ static void end_life(Run *run, gboolean by_kill)
         if (status != 0)
             fuzz_fail(fuzz, "after SIGTERM the daemon has ended with status %x", (guint)status);
     }
+    notified_free(run->notified);
     for (guint i = 0; i < ACTORS; i++)
         actor_drop(fuzz->actors->pdata[i]);
     monitor_free(run->monitor);
@@ -263,14 +272,21 @@ static void look_at_memory(Run *run)
               run->rss_kib, now_kib);
 }
 
+/* In percent, of the calls or of the time, whatever is nearer to its end. */
+static guint64 progress(const Run *run)
+{
+    guint64 passed_usec = (guint64)(g_get_monotonic_time() - run->started_usec);
+
+    return MAX(run->fuzz.counts.calls * 100 / run->calls,
+               passed_usec * 100 / (guint64)run->span_usec);
+}
+
 static void go(Run *run)
 {
     Fuzz *fuzz = &run->fuzz;
 
     begin_life(run);
-    while (fuzz->counts.calls < run->calls) {
-        guint64 percent = fuzz->counts.calls * 100 / run->calls;
-
+    for (guint64 percent = 0; percent < 100; percent = progress(run)) {
         turn(run);
         if (fuzz->counts.calls >= run->next_settle) {
             settle(run);
@@ -336,22 +352,36 @@ static void report(Run *run, guint64 last_kib, double seconds)
         fuzz_fail(&run->fuzz, "too little was done");
 }
 
+/* The daemon and what else was started goes with its parent. */
+static void on_too_long(int number)
+{
+    static const char text[] = "FAILED: the run does not end\n";
+
+    (void)!write(STDERR_FILENO, text, sizeof text - 1);
+    _exit(EXIT_FAILURE);
+}
+
 int main(int argc, char **argv)
 {
     Run run = {.calls = number_from("STYXY_FUZZ_CALLS", CALLS)};
     Fuzz *fuzz = &run.fuzz;
-    gint64 started_usec = g_get_monotonic_time();
+    guint64 seconds = number_from("STYXY_FUZZ_SECONDS", SECONDS);
     guint64 last_kib;
 
     if (argc != 2)
         g_error("usage: %s STYXYD", argv[0]);
-    fuzz->seed = (guint32)number_from("STYXY_FUZZ_SEED", g_random_int());
+    (void)setvbuf(stdout, NULL, _IOLBF, 0); /* so that nothing is lost in world_fail() */
+    fuzz->seed = (guint32)number_from("STYXY_FUZZ_SEED", SEED);
     g_print("STYXY_FUZZ_SEED=%u\n", fuzz->seed);
     if (geteuid() != 0) {
         g_printerr("not root, so there is no other user to be, skipping\n");
         return 77;
     }
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGALRM, on_too_long);
+    (void)alarm((guint)(seconds + LAST_SECONDS));
+    run.started_usec = g_get_monotonic_time();
+    run.span_usec = (gint64)(seconds * G_USEC_PER_SEC);
     fuzz->dice = g_rand_new_with_seed(fuzz->seed);
     fuzz->world = world_new(argv[1], outside_configuration);
     fuzz->model = model_new();
@@ -368,7 +398,7 @@ int main(int argc, char **argv)
     last_kib = rss_kib(fuzz);
     end_life(&run, FALSE);
     check_log(fuzz);
-    report(&run, last_kib, (double)(g_get_monotonic_time() - started_usec) / G_USEC_PER_SEC);
+    report(&run, last_kib, (double)(g_get_monotonic_time() - run.started_usec) / G_USEC_PER_SEC);
 
     g_ptr_array_unref(fuzz->actors);
     g_hash_table_unref(fuzz->errors);

@@ -113,9 +113,11 @@ static pid_t start_process(uid_t uid)
 
     if (pid != 0)
         return MAX(pid, 0);
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    /* Our connections and ports would stay open with it, and our output with whoever reads that. */
+    (void)close_range(0, ~0u, 0);
     if (uid != 0 && setuid(uid) < 0)
         _exit(1);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* setuid() forgets it */
     for (;;)
         (void)pause();
 }

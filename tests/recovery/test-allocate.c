@@ -224,6 +224,7 @@ static void test_block(void)
 
     large = ask_wait(fixture_ask(f, FIXTURE_REQUEST("api", .count = 4)));
     g_assert_cmpint(large->outcome, ==, OUTCOME_NO_PORT_AVAILABLE);
+    g_assert_nonnull(strstr(large->message, "no 4 consecutive ports in 8000-8009 are free"));
     g_assert_cmpuint(large->leases->len, ==, 0);
     g_assert_cmpuint(registry_count(f->manager->registry), ==, 5);
 }

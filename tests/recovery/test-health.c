@@ -244,7 +244,8 @@ static void test_process(gconstpointer data)
     fixture_wait(f, fixture_told(f, "released 3000 process-exited stale") == 1);
     took_usec = g_get_monotonic_time() - killed_usec;
     g_assert_cmpint(took_usec, >=, 50 * G_TIME_SPAN_MILLISECOND);
-    g_assert_cmpint(took_usec, <, 150 * G_TIME_SPAN_MILLISECOND);
+    /* At once; how soon exactly is for the stress tests, which have the machine to themselves. */
+    g_assert_cmpint(took_usec, <, 2 * G_TIME_SPAN_SECOND);
     g_assert_cmpuint(fixture_told_with(f, "released"), ==, 1);
     server_end(&server);
 }

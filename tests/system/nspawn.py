@@ -51,6 +51,38 @@ def _mount(*arguments):
         raise Unavailable(f"mount {' '.join(arguments)}: {done.stderr.strip()}")
 
 
+def _new_cgroup(name):
+    """A cgroup below our own, or None where there is no cgroup2. Machines that share one, as they
+    do on hosts with cgroup v1 beside it, take each other's services down."""
+    own = None
+    with open("/proc/self/cgroup", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("0::/"):
+                own = line.strip()[len("0::/"):]
+    with open("/proc/self/mountinfo", encoding="ascii") as lines:
+        for line in lines:
+            fields = line.split()
+            if own is not None and fields[fields.index("-") + 1] == "cgroup2" and fields[3] == "/":
+                cgroup = pathlib.Path(fields[4]) / own / name
+                cgroup.mkdir()
+                return cgroup
+    return None
+
+
+def _remove_cgroup(cgroup):
+    """Its processes are dead, but the kernel may be a moment behind."""
+    for _ in range(100):
+        try:
+            for folder, _, _ in os.walk(cgroup, topdown=False):
+                os.rmdir(folder)
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(0.02)
+    print(f"{cgroup} stays behind", file=sys.stderr)
+
+
 # Runs inside the machine: waits until a unit is in one of the given states, or says which it is in.
 WAIT_UNIT = """
 import sys
@@ -94,6 +126,7 @@ class Machine:
         self.root = None
         self.leader = None
         self.nspawn = None
+        self.cgroup = None
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -200,6 +233,7 @@ class Machine:
                 NOTIFY_SOCKET=str(self.top / "notify"),
                 SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1",
             )
+            self.cgroup = _new_cgroup(f"styxy-machine-{os.getpid()}")
             with open(self.top / "console", "wb") as console:
                 self.nspawn = subprocess.Popen(
                     [
@@ -219,7 +253,7 @@ class Machine:
                     stdout=console,
                     stderr=subprocess.STDOUT,
                     env=environment,
-                    preexec_fn=_die_with_parent,
+                    preexec_fn=self._enter,
                 )
             deadline = time.monotonic() + BOOT_SECONDS
             while True:
@@ -241,6 +275,11 @@ class Machine:
         if self.leader is None:
             raise RuntimeError("systemd-nspawn did not name its leader")
 
+    def _enter(self):
+        _die_with_parent()
+        if self.cgroup is not None:
+            (self.cgroup / "cgroup.procs").write_text("0", encoding="ascii")
+
     def stop(self):
         if self.nspawn is not None:
             # The end of its PID 1 ends everything in the machine at once.
@@ -254,6 +293,9 @@ class Machine:
                     pass
             self.nspawn = None
             self.leader = None
+        if self.cgroup is not None:
+            _remove_cgroup(self.cgroup)
+            self.cgroup = None
         if self.top is not None:
             for mounted in (self.root, self.top, pathlib.Path("/run/systemd/nspawn")):
                 if mounted is not None and os.path.ismount(mounted):
