@@ -155,8 +155,10 @@ class Grants(Case):
         lease = self.world.json("allocate", "dev")["lease"]
         self.world.ok("allocate", "dns")
         self.assertEqual(self.world.ok("release", "3000", lease), "")
-        self.refused(NOT_FOUND, "5300", "release", "5300")
+        self.refused(NOT_FOUND, "5300", "release", "5300/tcp")
         self.world.ok("release", "5300/udp")
+        self.world.ok("allocate", "dns")
+        self.world.ok("release", "5300")
         self.refused(NOT_FOUND, "", "release", lease)
         self.refused(NOT_FOUND, "", "release", "3000")
 
