@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <gio/gio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "bus/errors.h"
 #include "bus/log-control.h"
@@ -22,9 +23,14 @@ enum {
     NAME_ALREADY_OWNER = 4,
 };
 
-/* A broker reads at once, or not at all: what lies here then is lost anyway. */
+/*
+ * What has been answered waits for the broker in one row, for all callers. So that the row is short
+ * and callers wait where they take turns, little goes into the socket (the kernel doubles it, and
+ * counts 1,280 bytes for an answer), and with more than a few beyond it nobody is served.
+ */
+#define SEND_BUFFER_BYTES (8 * 1024)
 static const BusLinkLimits limits = {
-    .pause_reading = 4096,
+    .pause_reading = 4,
     .queued_max = 131072,
 };
 
@@ -119,12 +125,22 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error)
     int r;
 
     broker->connection.current = NULL;
-    if (sd_bus_message_is_method_call(m, NULL, NULL) <= 0 || is_for_everybody(m))
+    if (sd_bus_message_is_method_call(m, NULL, NULL) <= 0)
         return 0;
-    r = callers_admit(broker->callers, m, &broker->connection.current, error);
+    r = callers_admit(broker->callers, m, is_for_everybody(m), &broker->connection.current, error);
     if (r < 0)
         return r;
     return r == 0; /* standing by: sd-bus is done with it for now */
+}
+
+static gboolean read_on(void *data)
+{
+    return callers_read_on(((Broker *)data)->callers);
+}
+
+static int hand_in(void *data)
+{
+    return callers_hand_in(((Broker *)data)->callers);
 }
 
 /* ---- the name ---- */
@@ -161,6 +177,9 @@ static int on_name(sd_bus_message *m, void *userdata, sd_bus_error *error)
         fail(broker, "the broker gives an answer that is not understood");
         return 1;
     }
+    /* sd-bus asks for 8 MiB when it connects. It works with more, too. */
+    (void)setsockopt(sd_bus_get_fd(broker->connection.bus), SOL_SOCKET, SO_SNDBUF,
+                     &(int){SEND_BUFFER_BYTES}, sizeof(int));
     broker->backoff_usec = BACKOFF_FIRST_USEC;
     broker->connection.named = TRUE;
     outbox_set_broker(broker->context->outbox, &broker->connection);
@@ -229,6 +248,8 @@ static gboolean connect_now(Broker *broker, GError **error)
     connection->link =
         bus_link_new(broker->context->source, bus, TRUE, &limits, NULL, on_closed, broker);
     broker->callers = callers_new(connection);
+    bus_link_set_share(connection->link,
+                       &(BusShare){.read_on = read_on, .hand_in = hand_in, .data = broker});
     r = set_up(broker);
     if (r < 0)
         bus_link_fail(connection->link, r);

@@ -12,6 +12,9 @@
  * not make the ninth wait for more than eight of theirs. */
 #define TURN_MAX 8
 #define LINK_TURN_MAX 1
+/* Messages read ahead for each that is handled, where callers share a connection: enough to find in
+ * time who stands behind a crowd, and few beside what handling one costs. */
+#define READ_AHEAD_MAX 16
 #define EVENTS_MAX 64
 
 struct BusSource {
@@ -40,6 +43,7 @@ struct BusLink {
     gboolean watched;
     BusLinkLimits limits;
     BusInput input; /* ->pump is NULL where sd-bus reads by itself */
+    BusShare share; /* ->hand_in is NULL where messages are handled as they come */
     BusLinkClosed closed;
     void *data;
     GList touched; /* intrusive: data is the link itself */
@@ -253,6 +257,27 @@ static int feed(BusLink *link)
     return r;
 }
 
+/* Reads what has come and lets one caller have his turn. Returns: as sd_bus_process(3). */
+static int share_out(BusSource *source, BusLink *link, sd_bus *bus)
+{
+    const BusShare *share = &link->share;
+    gboolean any = FALSE;
+    int r;
+
+    for (guint i = 0; i < READ_AHEAD_MAX && share->read_on(share->data); i++) {
+        r = sd_bus_process(bus, NULL);
+        if (source->current != link || r < 0)
+            return r;
+        if (r == 0)
+            break;
+        any = TRUE;
+    }
+    r = share->hand_in(share->data);
+    if (r <= 0)
+        return r < 0 ? r : any;
+    return sd_bus_process(bus, NULL);
+}
+
 /* Returns: whether there may be more to do, or a negative errno. The link may be gone after it. */
 static int step(BusSource *source, BusLink *link)
 {
@@ -264,7 +289,7 @@ static int step(BusSource *source, BusLink *link)
         if (fed < 0)
             return fed;
         link->writable = FALSE;
-        r = sd_bus_process(bus, NULL);
+        r = link->share.hand_in ? share_out(source, link, bus) : sd_bus_process(bus, NULL);
         if (source->current != link || r < 0)
             return r;
         if (r > 0) {
@@ -400,6 +425,12 @@ BusLink *bus_link_new(BusSource *source, sd_bus *bus, gboolean watched, const Bu
         source->watched = link;
     bus_link_touch(link);
     return link;
+}
+
+void bus_link_set_share(BusLink *link, const BusShare *share)
+{
+    g_assert(!link->input.pump);
+    link->share = *share;
 }
 
 BusLink *bus_link_free(BusLink *link)

@@ -44,6 +44,19 @@ typedef struct BusInput {
     void *data;
 } BusInput;
 
+/**
+ * BusShare: for a connection that many callers share: their messages are read ahead and kept, so
+ * that callers take turns.
+ * @read_on: whether a further message is to be read before one is handled.
+ * @hand_in: puts the next one that was kept where sd_bus_process(3) takes it. Returns: whether
+ * there is one, or a negative errno that ends the connection.
+ */
+typedef struct BusShare {
+    gboolean (*read_on)(void *data);
+    int (*hand_in)(void *data);
+    void *data;
+} BusShare;
+
 /** BusWork: one portion of the owner's own work. Returns: whether there is more. */
 typedef gboolean (*BusWork)(void *data);
 
@@ -73,6 +86,9 @@ void bus_source_wake(BusSource *source);
  */
 BusLink *bus_link_new(BusSource *source, sd_bus *bus, gboolean watched, const BusLinkLimits *limits,
                       const BusInput *input, BusLinkClosed closed, void *data);
+
+/** bus_link_set_share: copies @share, for a link without input. */
+void bus_link_set_share(BusLink *link, const BusShare *share);
 
 /** bus_link_free: does not close the connection. May be called from its handlers. Returns: NULL. */
 BusLink *bus_link_free(BusLink *link);

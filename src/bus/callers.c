@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 
 #include "bus/errors.h"
+#include "bus/message-bytes.h"
 #include "bus/sd-bus-auto.h"
 #include "recovery/events.h"
 
@@ -17,13 +19,34 @@
 /* Matches of single names; a broker allows 512 a connection (dbus-daemon(1),
  * max_match_rules_per_connection). With more callers every departure on the bus is listened to. */
 #define MATCHES_MAX 384
-/* Messages that stand by, of one name and of all. */
-#define PARKED_MAX 256
+/* Messages that stand by, of one user (of one name while it is not known whose it is): so many
+ * times limits.pending_requests_per_connection; and of all. */
+#define PARKED_FACTOR 12
 #define PARKED_ALL_MAX 4096
+/* Their bytes. */
+#define PARKED_BYTES_MAX ((size_t)1024 * 1024)
+#define PARKED_BYTES_ALL_MAX ((size_t)32 * 1024 * 1024)
+/* With so many at hand no more are read; the rest waits with the broker. */
+#define AT_HAND_MAX 3072
+#define AT_HAND_BYTES_MAX ((size_t)24 * 1024 * 1024)
 
 #define DEPARTURES                                                              \
     "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus'," \
     "interface='org.freedesktop.DBus',member='NameOwnerChanged'"
+
+typedef struct Parked {
+    sd_bus_message *message; /* owned */
+    size_t bytes;
+} Parked;
+
+/* Somebody with messages that may be handled. */
+typedef struct User {
+    uid_t uid;
+    GQueue entries; /* of Entry, borrowed: the next one first */
+    guint n_parked;
+    size_t bytes;
+    GList turn;
+} User;
 
 typedef struct Entry {
     Callers *callers; /* borrowed */
@@ -32,7 +55,11 @@ typedef struct Entry {
     Caller caller;
     sd_bus_slot *match; /* owned; NULL: the match of all departures covers it */
     sd_bus_slot *query; /* owned: the question about it, while it is asked */
-    GQueue parked;      /* of sd_bus_message, owned: stand by, or on their way in again */
+    GQueue parked;      /* of Parked, owned: stand by */
+    size_t bytes;       /* theirs */
+    User *user;         /* borrowed: he waits for his turn; NULL = nothing does */
+    GList turn;
+    gboolean departed; /* what he left behind is handled still */
     GList recent;
 } Entry;
 
@@ -43,16 +70,95 @@ struct Callers {
     sd_bus_slot *departures;     /* owned: the match of all departures, NULL until it is needed */
     gboolean departures_refused; /* the last match asked for was refused */
     guint n_matches;
+    GHashTable *users;       /* uid -> User, owned */
+    GQueue turns;            /* of User: the next one first */
+    sd_bus_message *granted; /* owned: it was handed in and has not come yet */
+    Entry *ending;           /* borrowed: departed, and its last message has been handled */
+    gboolean served;         /* a message had its turn without having stood by */
     guint n_parked;
+    size_t parked_bytes;
     gboolean leaving; /* who goes now is lost, and did not go by himself */
 };
 
+/* ---- turns ---- */
+
+static void join_turns(Entry *entry)
+{
+    Callers *callers = entry->callers;
+    gpointer key = GUINT_TO_POINTER(entry->caller.uid);
+    User *user = g_hash_table_lookup(callers->users, key);
+
+    if (!user) {
+        user = g_new0(User, 1);
+        user->uid = entry->caller.uid;
+        user->turn.data = user;
+        g_hash_table_insert(callers->users, key, user);
+        g_queue_push_tail_link(&callers->turns, &user->turn);
+    }
+    entry->user = user;
+    entry->turn.data = entry;
+    g_queue_push_tail_link(&user->entries, &entry->turn);
+    user->n_parked += entry->parked.length;
+    user->bytes += entry->bytes;
+}
+
+static void leave_turns(Entry *entry)
+{
+    Callers *callers = entry->callers;
+    User *user = g_steal_pointer(&entry->user);
+
+    if (!user)
+        return;
+    g_queue_unlink(&user->entries, &entry->turn);
+    user->n_parked -= entry->parked.length;
+    user->bytes -= entry->bytes;
+    if (user->entries.length > 0)
+        return;
+    g_queue_unlink(&callers->turns, &user->turn);
+    g_hash_table_remove(callers->users, GUINT_TO_POINTER(user->uid));
+}
+
+/* The first message of @entry. (transfer full) */
+static sd_bus_message *unpark(Entry *entry)
+{
+    Parked *parked = g_queue_pop_head(&entry->parked);
+    sd_bus_message *m = parked->message;
+
+    entry->bytes -= parked->bytes;
+    entry->callers->n_parked--;
+    entry->callers->parked_bytes -= parked->bytes;
+    if (entry->user) {
+        entry->user->n_parked--;
+        entry->user->bytes -= parked->bytes;
+    }
+    g_free(parked);
+    return m;
+}
+
 static void drop_parked(Entry *entry)
 {
-    entry->callers->n_parked -= entry->parked.length;
+    leave_turns(entry);
     while (entry->parked.length > 0)
-        sd_bus_message_unref(g_queue_pop_head(&entry->parked));
+        sd_bus_message_unref(unpark(entry));
 }
+
+/* Puts @entry, and its user, behind the others. */
+static void rotate(Entry *entry)
+{
+    Callers *callers = entry->callers;
+    User *user = entry->user;
+
+    g_queue_unlink(&callers->turns, &user->turn);
+    g_queue_push_tail_link(&callers->turns, &user->turn);
+    if (entry->parked.length == 0) {
+        leave_turns(entry);
+        return;
+    }
+    g_queue_unlink(&user->entries, &entry->turn);
+    g_queue_push_tail_link(&user->entries, &entry->turn);
+}
+
+/* ---- entries ---- */
 
 static void entry_free(Entry *entry)
 {
@@ -60,6 +166,9 @@ static void entry_free(Entry *entry)
 
     if (callers->connection->current == &entry->caller)
         callers->connection->current = NULL;
+    if (callers->ending == entry)
+        callers->ending = NULL;
+    drop_parked(entry); /* the user's turns need his uid */
     if (entry->known && callers->leaving)
         caller_lost(&entry->caller);
     else if (entry->known)
@@ -69,7 +178,6 @@ static void entry_free(Entry *entry)
         sd_bus_slot_unref(entry->match); /* takes the match back */
     }
     sd_bus_slot_unref(entry->query);
-    drop_parked(entry);
     g_queue_unlink(&callers->recent, &entry->recent);
     g_free(entry->name);
     g_free(entry);
@@ -87,7 +195,8 @@ static void entry_refuse(Entry *entry, Outcome outcome, const char *why)
         g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
 
         (void)bus_error_set(&error, outcome, "it cannot be found out who is asking: %s", why);
-        (void)sd_bus_reply_method_error(node->data, &error); /* he may have gone */
+        (void)sd_bus_reply_method_error(((Parked *)node->data)->message,
+                                        &error); /* he may have gone */
     }
     entry_drop(entry);
 }
@@ -103,7 +212,9 @@ static int on_departure(sd_bus_message *m, void *userdata, sd_bus_error *error)
     if (sd_bus_message_read(m, "sss", &name, NULL, &new_owner) < 0 || new_owner[0] != '\0')
         return 0;
     entry = g_hash_table_lookup(callers->entries, name);
-    if (entry)
+    if (entry && entry->user)
+        entry->departed = TRUE; /* what he sent came before */
+    else if (entry)
         entry_drop(entry);
     return 0;
 }
@@ -186,19 +297,6 @@ static int read_credentials(sd_bus_message *m, Credentials *ret_credentials)
     return 0;
 }
 
-/* Hands in again what stood by. */
-static void replay(Entry *entry)
-{
-    for (GList *node = entry->parked.head; node; node = node->next) {
-        int r = sd_bus_enqueue_for_read(entry->callers->connection->bus, node->data);
-
-        if (r < 0) {
-            entry_refuse(entry, OUTCOME_BUSY, g_strerror(-r));
-            return;
-        }
-    }
-}
-
 static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     Entry *entry = userdata;
@@ -228,7 +326,8 @@ static int on_credentials(sd_bus_message *m, void *userdata, sd_bus_error *error
                 (pid_t)credentials.pid,
                 credentials.pidfd < 0 ? -1 : fcntl(credentials.pidfd, F_DUPFD_CLOEXEC, 3));
     entry->known = TRUE;
-    replay(entry);
+    if (entry->parked.length > 0)
+        join_turns(entry);
     return 1;
 }
 
@@ -269,13 +368,59 @@ static void make_room(Callers *callers)
     }
 }
 
+static int check_room(const Entry *entry, size_t bytes, sd_bus_error *error)
+{
+    const Callers *callers = entry->callers;
+    guint limit = manager_configuration(callers->connection->context->manager)
+                      ->limit_pending_requests_per_connection;
+    guint n = entry->user ? entry->user->n_parked : entry->parked.length;
+    size_t kept = entry->user ? entry->user->bytes : entry->bytes;
+
+    if (!entry->user && entry->known) { /* another connection of his may have some */
+        const User *user = g_hash_table_lookup(callers->users, GUINT_TO_POINTER(entry->caller.uid));
+
+        n = user ? user->n_parked : 0;
+        kept = user ? user->bytes : 0;
+    }
+    if (n >= (guint64)PARKED_FACTOR * limit)
+        return bus_error_set(error, OUTCOME_QUOTA_EXCEEDED,
+                             "%u calls wait for their turn already, %d times "
+                             "limits.pending_requests_per_connection: wait for answers",
+                             n, PARKED_FACTOR);
+    if (kept + bytes > PARKED_BYTES_MAX)
+        return bus_error_set(error, OUTCOME_QUOTA_EXCEEDED,
+                             "the calls that wait for their turn are longer than %zu bytes "
+                             "together: send less at a time",
+                             PARKED_BYTES_MAX);
+    if (callers->n_parked >= PARKED_ALL_MAX || callers->parked_bytes + bytes > PARKED_BYTES_ALL_MAX)
+        return bus_error_set(error, OUTCOME_BUSY, "too many calls wait for their turn");
+    return 0;
+}
+
 static int park(Entry *entry, sd_bus_message *m, sd_bus_error *error)
 {
-    if (entry->parked.length >= PARKED_MAX || entry->callers->n_parked >= PARKED_ALL_MAX)
-        return bus_error_set(error, OUTCOME_BUSY,
-                             "too many calls wait until it is known who calls");
-    g_queue_push_tail(&entry->parked, sd_bus_message_ref(m));
+    Parked *parked = NULL;
+    size_t bytes = 0;
+    int r = message_bytes(m, PARKED_BYTES_MAX, &bytes);
+
+    if (r < 0)
+        return bus_error_set(error, OUTCOME_INVALID_ARGUMENT, "the arguments cannot be read: %s",
+                             g_strerror(-r));
+    r = check_room(entry, bytes, error);
+    if (r < 0)
+        return r;
+    parked = g_new(Parked, 1);
+    *parked = (Parked){.message = sd_bus_message_ref(m), .bytes = bytes};
+    g_queue_push_tail(&entry->parked, parked);
+    entry->bytes += bytes;
     entry->callers->n_parked++;
+    entry->callers->parked_bytes += bytes;
+    if (entry->user) {
+        entry->user->n_parked++;
+        entry->user->bytes += bytes;
+    } else if (entry->known) {
+        join_turns(entry);
+    }
     return 0;
 }
 
@@ -302,47 +447,73 @@ static int admit_new(Callers *callers, const char *name, sd_bus_message *m, sd_b
     return r < 0 ? r : 0;
 }
 
-/* What stood by comes in again in its order, and what came after it waits behind. */
-static int admit_in_order(Entry *entry, sd_bus_message *m, sd_bus_error *error)
+/* Whether more has come. sd-bus reads message by message, so the rest is with the kernel. */
+static gboolean more_has_come(const Callers *callers)
 {
-    int r;
+    int fd = sd_bus_get_fd(callers->connection->bus);
+    int bytes = 0;
 
-    if (entry->parked.head->data == m) {
-        entry->callers->n_parked--;
-        sd_bus_message_unref(g_queue_pop_head(&entry->parked));
-        return 1;
-    }
-    r = park(entry, m, error);
-    if (r < 0)
-        return r;
-    r = sd_bus_enqueue_for_read(entry->callers->connection->bus, m);
-    if (r < 0) {
-        entry->callers->n_parked--;
-        sd_bus_message_unref(g_queue_pop_tail(&entry->parked));
-    }
-    return r < 0 ? r : 0;
+    return fd >= 0 && ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
-int callers_admit(Callers *callers, sd_bus_message *m, Caller **ret_caller, sd_bus_error *error)
+int callers_admit(Callers *callers, sd_bus_message *m, gboolean anonymous, Caller **ret_caller,
+                  sd_bus_error *error)
 {
     const char *name = sd_bus_message_get_sender(m);
     Entry *entry = name ? g_hash_table_lookup(callers->entries, name) : NULL;
-    int r;
+    gboolean granted = m == callers->granted;
+    gboolean alone = FALSE;
 
+    if (granted)
+        callers->granted = sd_bus_message_unref(callers->granted);
+    else
+        alone = callers->turns.length == 0 && !more_has_come(callers);
     if (!name) /* no broker lets such a message through */
         return bus_error_set(error, OUTCOME_NOT_AUTHORIZED, "the message has no sender");
+    if (!entry && anonymous && alone)
+        return 1;
     if (!entry)
         return admit_new(callers, name, m, error);
-    if (!entry->known)
+    if (!granted && (!alone || !entry->known))
         return park(entry, m, error);
-    if (entry->parked.length > 0) {
-        r = admit_in_order(entry, m, error);
-        if (r <= 0)
-            return r;
-    }
+    if (!granted)
+        callers->served = TRUE;
+    else if (entry->departed && entry->parked.length == 0)
+        callers->ending = entry;
     touch(entry);
-    *ret_caller = &entry->caller;
+    if (!anonymous)
+        *ret_caller = &entry->caller;
     return 1;
+}
+
+gboolean callers_read_on(Callers *callers)
+{
+    if (callers->ending)
+        entry_drop(callers->ending);
+    if (callers->served || callers->granted)
+        return FALSE;
+    return callers->turns.length == 0 ||
+           (callers->n_parked < AT_HAND_MAX && callers->parked_bytes < AT_HAND_BYTES_MAX);
+}
+
+int callers_hand_in(Callers *callers)
+{
+    const User *user = NULL;
+    Entry *entry = NULL;
+    int r;
+
+    if (callers->served || callers->granted) {
+        callers->served = FALSE;
+        return callers->granted != NULL;
+    }
+    if (!callers->turns.head)
+        return 0;
+    user = callers->turns.head->data;
+    entry = user->entries.head->data;
+    callers->granted = unpark(entry);
+    rotate(entry);
+    r = sd_bus_enqueue_for_read(callers->connection->bus, callers->granted);
+    return r < 0 ? r : 1;
 }
 
 guint callers_waiting(const Callers *callers)
@@ -355,6 +526,7 @@ Callers *callers_new(Connection *connection)
     Callers *callers = g_new0(Callers, 1);
 
     callers->connection = connection;
+    callers->users = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     callers->entries =
         g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)entry_free);
     return callers;
@@ -366,6 +538,8 @@ Callers *callers_free(Callers *callers)
         return NULL;
     callers->leaving = TRUE;
     g_hash_table_unref(callers->entries);
+    g_hash_table_unref(callers->users);
+    sd_bus_message_unref(callers->granted);
     sd_bus_slot_unref(callers->departures);
     g_free(callers);
     return NULL;

@@ -9,7 +9,13 @@
  * is never given out twice, so what was learned stays true until the name leaves the bus, which is
  * watched for.
  *
- * Bounded: names that need no watching are forgotten from the least recently heard on.
+ * All callers come through one connection, in one row. So that nobody waits behind all that another
+ * has sent, messages are read ahead of their handling and kept by sender; then the users take
+ * turns, a message each, and of one user his connections. A message with nothing behind it and
+ * nobody before it is handled as it comes.
+ *
+ * Bounded: what is kept, in messages and bytes, of one user and of all; and names that need no
+ * watching are forgotten from the least recently heard on.
  */
 typedef struct Callers Callers;
 
@@ -19,12 +25,23 @@ Callers *callers_new(Connection *connection);
 Callers *callers_free(Callers *callers);
 
 /**
- * callers_admit: finds out who sent the method call @m.
- * @ret_caller: (transfer none).
+ * callers_admit: finds out who sent the method call @m, and whether it is his turn.
+ * @anonymous: it is answered without asking who it is.
+ * @ret_caller: (transfer none); NULL for what is @anonymous.
  * Returns: a positive number with *@ret_caller; 0 when @m stands by and will be handed in again; a
- *     negative errno with @error (Busy, QuotaExceeded) when it cannot.
+ *     negative errno with @error (Busy, QuotaExceeded, InvalidArgument) when it cannot.
  */
-int callers_admit(Callers *callers, sd_bus_message *m, Caller **ret_caller, sd_bus_error *error);
+int callers_admit(Callers *callers, sd_bus_message *m, gboolean anonymous, Caller **ret_caller,
+                  sd_bus_error *error);
+
+/** callers_read_on: whether another message should be read before the next one is handled. */
+gboolean callers_read_on(Callers *callers);
+
+/**
+ * callers_hand_in: gives the next one his turn, after a round of reading: enqueues his message for
+ * sd_bus_process(3), which brings it to callers_admit() again. Returns: whether there is one.
+ */
+int callers_hand_in(Callers *callers);
 
 /** callers_waiting: the messages that stand by. */
 guint callers_waiting(const Callers *callers);

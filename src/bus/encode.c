@@ -4,29 +4,51 @@
 #include <errno.h>
 #include <string.h>
 
+/*
+ * Opened and closed by hand: sd_bus_message_append() reads "{sv}" and the types in it anew for each
+ * entry, and a caller waits for the four of a grant.
+ */
+static int append_entry(sd_bus_message *m, const char *key, char type, const void *value)
+{
+    const char contents[] = {type, '\0'};
+    int r = sd_bus_message_open_container(m, SD_BUS_TYPE_DICT_ENTRY, "sv");
+
+    if (r >= 0)
+        r = sd_bus_message_append_basic(m, SD_BUS_TYPE_STRING, key);
+    if (r >= 0)
+        r = sd_bus_message_open_container(m, SD_BUS_TYPE_VARIANT, contents);
+    if (r >= 0)
+        r = sd_bus_message_append_basic(m, type, value);
+    if (r >= 0)
+        r = sd_bus_message_close_container(m);
+    return r < 0 ? r : sd_bus_message_close_container(m);
+}
+
 int encode_entry_string(sd_bus_message *m, const char *key, const char *text)
 {
-    return text ? sd_bus_message_append(m, "{sv}", key, "s", text) : 0;
+    return text ? append_entry(m, key, SD_BUS_TYPE_STRING, text) : 0;
 }
 
 int encode_entry_u32(sd_bus_message *m, const char *key, guint32 value)
 {
-    return sd_bus_message_append(m, "{sv}", key, "u", value);
+    return append_entry(m, key, SD_BUS_TYPE_UINT32, &value);
 }
 
 int encode_entry_u16(sd_bus_message *m, const char *key, guint16 value)
 {
-    return sd_bus_message_append(m, "{sv}", key, "q", value);
+    return append_entry(m, key, SD_BUS_TYPE_UINT16, &value);
 }
 
 int encode_entry_usec(sd_bus_message *m, const char *key, gint64 usec)
 {
-    return sd_bus_message_append(m, "{sv}", key, "t", (guint64)usec);
+    return append_entry(m, key, SD_BUS_TYPE_UINT64, &usec);
 }
 
 int encode_entry_bool(sd_bus_message *m, const char *key, gboolean value)
 {
-    return sd_bus_message_append(m, "{sv}", key, "b", value);
+    const int flag = value;
+
+    return append_entry(m, key, SD_BUS_TYPE_BOOLEAN, &flag);
 }
 
 int encode_entry_ports(sd_bus_message *m, const char *key, const GArray *ports)

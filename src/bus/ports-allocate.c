@@ -38,7 +38,9 @@ static int append_one(sd_bus_message *reply, const AllocateResult *result)
 {
     const Lease *lease = result->leases->pdata[0];
 
-    return sd_bus_message_append(reply, "qs", lease->port, lease->id.text);
+    int r = sd_bus_message_append_basic(reply, SD_BUS_TYPE_UINT16, &lease->port);
+
+    return r < 0 ? r : sd_bus_message_append_basic(reply, SD_BUS_TYPE_STRING, lease->id.text);
 }
 
 static int append_socket(sd_bus_message *reply, const AllocateResult *result)

@@ -50,17 +50,23 @@ static ExitStatus for_each(const Arguments *args, LeaseFunc func, GError **error
 
 static gboolean release_one(Client *client, const LeaseRef *ref, GError **error)
 {
+    g_autoptr(GVariant) lease = NULL;
     g_autoptr(GVariant) reply = NULL;
+    const char *id = ref->id.text;
 
-    if (ref->port)
-        reply = client_call(
-            client, "ReleasePort",
-            g_variant_new("(qs)", ref->port,
-                          protocol_to_string(ref->protocol ? ref->protocol : PROTOCOL_TCP)),
-            CLIENT_CALL_SLOW, NULL, error);
-    else
-        reply = client_call(client, "Release", g_variant_new("(s)", ref->id.text), CLIENT_CALL_SLOW,
-                            NULL, error);
+    if (ref->port && ref->protocol) {
+        reply = client_call(client, "ReleasePort",
+                            g_variant_new("(qs)", ref->port, protocol_to_string(ref->protocol)),
+                            CLIENT_CALL_SLOW, NULL, error);
+        return reply != NULL;
+    }
+    if (ref->port) {
+        lease = lease_find(client, ref, error);
+        id = lease ? dict_string(lease, "lease") : NULL;
+        if (!id)
+            return FALSE;
+    }
+    reply = client_call(client, "Release", g_variant_new("(s)", id), CLIENT_CALL_SLOW, NULL, error);
     return reply != NULL;
 }
 

@@ -28,6 +28,8 @@ static void look_at(const Lease *lease, const SocketTable *table, Protocol proto
         if (*served != FACT_YES)
             *ret_entry = entry;
         *served = FACT_YES;
+        if (!by_owner) /* the first one says it all */
+            return;
         if (*by_owner != FACT_YES && is_owner(lease, entry)) {
             *by_owner = FACT_YES;
             *ret_entry = entry;
@@ -38,18 +40,18 @@ static void look_at(const Lease *lease, const SocketTable *table, Protocol proto
 Fact observe_served(const Lease *lease, const SocketTable *table, Fact *ret_by_owner,
                     const SocketEntry **ret_entry)
 {
-    Fact served = FACT_NO, by_owner = FACT_NO;
+    Fact served = FACT_NO;
     const SocketEntry *entry = NULL;
 
-    if (!table) {
-        *ret_by_owner = FACT_UNKNOWN;
+    if (ret_by_owner)
+        *ret_by_owner = table ? FACT_NO : FACT_UNKNOWN;
+    if (!table)
         return FACT_UNKNOWN;
-    }
     if (table->entries->len > 0 && lease->protocol & PROTOCOL_TCP)
-        look_at(lease, table, PROTOCOL_TCP, &served, &by_owner, &entry);
-    if (table->entries->len > 0 && lease->protocol & PROTOCOL_UDP)
-        look_at(lease, table, PROTOCOL_UDP, &served, &by_owner, &entry);
-    *ret_by_owner = by_owner;
+        look_at(lease, table, PROTOCOL_TCP, &served, ret_by_owner, &entry);
+    if (table->entries->len > 0 && lease->protocol & PROTOCOL_UDP &&
+        (ret_by_owner || served != FACT_YES))
+        look_at(lease, table, PROTOCOL_UDP, &served, ret_by_owner, &entry);
     if (ret_entry && entry)
         *ret_entry = entry;
     return served;

@@ -7,7 +7,8 @@
 /**
  * observe_served: whether somebody serves the port of @lease in @table (NULL: FACT_UNKNOWN).
  * A TCP socket that does not listen does not serve, so a held socket of our own does not count.
- * @ret_by_owner: whether one of those has the lease's uid or sits in its unit.
+ * @ret_by_owner: (nullable): whether one of those has the lease's uid or sits in its unit. Costs a
+ * look into the file system for each entry of another uid's, so it is asked for only where needed.
  * @ret_entry: (nullable): the entry, borrowed from the table; the owner's where there is one.
  */
 Fact observe_served(const Lease *lease, const SocketTable *table, Fact *ret_by_owner,

@@ -92,9 +92,8 @@ static gboolean is_unused_now(const Lease *lease)
 {
     g_autoptr(SocketTable) table = socket_table_dump_deep(
         (PortRange){lease->port, lease->port}, lease->protocol, SOCKET_DEPTH_LISTENING, NULL);
-    Fact by_owner;
 
-    return observe_served(lease, table, &by_owner, NULL) == FACT_NO;
+    return observe_served(lease, table, NULL, NULL) == FACT_NO;
 }
 
 static void end_now(Sweep *sweep, Lease *lease, Reason reason)
@@ -116,12 +115,14 @@ static void end_now(Sweep *sweep, Lease *lease, Reason reason)
 static void judge_now(Sweep *sweep, Lease *lease, Fact served)
 {
     HealthMonitor *monitor = sweep->monitor;
-    HealthSettings at_once = *health_settings_of(monitor->manager->config, lease->service_type);
-    HealthSight sight = {.served = served, .is_young = health_is_young(monitor, lease)};
+    HealthSettings at_once;
+    HealthSight sight = {.served = served};
     HealthVerdict verdict;
 
-    if (sweep->uid != (uid_t)-1 && lease->uid != sweep->uid)
+    if (served != FACT_NO || (sweep->uid != (uid_t)-1 && lease->uid != sweep->uid))
         return;
+    sight.is_young = health_is_young(monitor, lease);
+    at_once = *health_settings_of(monitor->manager->config, lease->service_type);
     at_once.max_failures = 1;
     verdict = health_judge(lease, &sight, &at_once);
     if (!verdict.stale || !is_unused_now(lease) ||
@@ -140,11 +141,14 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
     HealthMonitor *monitor = sweep->monitor;
     HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
     HealthSight sight = {.served = served,
-                         .http_healthy = note ? note->http_healthy : FACT_UNKNOWN,
-                         .is_young = health_is_young(monitor, lease)};
-    HealthVerdict verdict = health_judge(
-        lease, &sight, health_settings_of(monitor->manager->config, lease->service_type));
+                         .http_healthy = note ? note->http_healthy : FACT_UNKNOWN};
+    HealthVerdict verdict;
 
+    /* Its age tells nothing of one that is well, and most are. */
+    if (served == FACT_NO || sight.http_healthy == FACT_NO)
+        sight.is_young = health_is_young(monitor, lease);
+    verdict = health_judge(lease, &sight,
+                           health_settings_of(monitor->manager->config, lease->service_type));
     /* Its process has ended and is in its grace: that way is quicker, and decides alone. */
     if (is_dying(note))
         return;
@@ -167,8 +171,7 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
 
 static void judge_one(Sweep *sweep, Lease *lease)
 {
-    Fact by_owner;
-    Fact served = observe_served(lease, sweep->table, &by_owner, NULL);
+    Fact served = observe_served(lease, sweep->table, NULL, NULL);
 
     if (lease->ending)
         return;
@@ -190,12 +193,10 @@ static void judge_one(Sweep *sweep, Lease *lease)
 
 static void count_one(Sweep *sweep, const Lease *lease)
 {
-    Fact by_owner;
-
     if (lease->health != HEALTH_ACTIVE)
         return;
     sweep->watched++;
-    if (observe_served(lease, sweep->table, &by_owner, NULL) == FACT_NO)
+    if (observe_served(lease, sweep->table, NULL, NULL) == FACT_NO)
         sweep->silent++;
 }
 

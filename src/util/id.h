@@ -12,10 +12,11 @@ typedef struct Id {
 } Id;
 
 /**
- * id_random: draws 128 random bits.
+ * id_random: draws 128 random bits, less the six that a UUID fixes.
  *
- * Unguessable and never repeated in practice, so an id can serve as a fence. Does not block once
- * the kernel's random pool is ready (sd_id128_randomize(3), getrandom(2)).
+ * Unguessable and never repeated in practice, so an id can serve as a fence: a version 4 UUID
+ * without its dashes (RFC 9562). Does not block once the kernel's random pool is ready
+ * (getrandom(2)), which is asked for some dozens at a time. Any thread, and after fork(2) too.
  *
  * Returns: the new id; the process is aborted where the kernel has no randomness to give.
  */

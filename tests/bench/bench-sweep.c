@@ -150,11 +150,14 @@ static guint bare_dump(void)
         g_assert_cmpint(send(fd, &request, sizeof request, 0), ==, sizeof request);
         while (!done) {
             ssize_t n = recv(fd, buffer, sizeof buffer, 0);
-            int length = (int)n;
+            size_t at = 0;
 
             g_assert_cmpint(n, >, 0);
-            for (struct nlmsghdr *head = (struct nlmsghdr *)(void *)buffer; NLMSG_OK(head, length);
-                 head = NLMSG_NEXT(head, length)) {
+            while (at + sizeof(struct nlmsghdr) <= (size_t)n) {
+                const struct nlmsghdr *head = (const struct nlmsghdr *)(const void *)(buffer + at);
+
+                g_assert_cmpuint(head->nlmsg_len, >=, sizeof *head);
+                at += NLMSG_ALIGN(head->nlmsg_len);
                 done |= head->nlmsg_type == NLMSG_DONE || head->nlmsg_type == NLMSG_ERROR;
                 rows++;
             }

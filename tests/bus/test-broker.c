@@ -3,6 +3,9 @@
 /* On a private broker: identities, departures, the name, and a broker that goes away. */
 #include "fixture.h"
 
+#include <signal.h>
+#include <string.h>
+
 #include <sys/resource.h>
 
 #include "bus/ports-iface.h"
@@ -107,6 +110,95 @@ static void test_first_messages(void)
         if (sd_bus_process(bus, NULL) == 0)
             (void)sd_bus_wait(bus, G_USEC_PER_SEC);
     g_assert_cmpstr(answers->str, ==, expected->str);
+}
+
+/* ---- turns ---- */
+
+#define LOUD 60
+
+/* Sends @n calls on @bus, without waiting for their answers. */
+static void send_many(sd_bus *bus, guint n, GString *answers)
+{
+    for (guint i = 0; i < n; i++)
+        g_assert_cmpint(sd_bus_call_method_async(bus, NULL, PORTS_NAME, PORTS_PATH, PORTS_INTERFACE,
+                                                 "Allocate", on_reply, answers, "sa{sv}", "dev", 0),
+                        >=, 0);
+    g_assert_cmpint(sd_bus_flush(bus), >=, 0);
+}
+
+/* Returns once the broker has handled all that was sent on @bus. */
+static void pass_broker(sd_bus *bus)
+{
+    g_autoptr(sd_bus_message) reply = NULL;
+
+    g_assert_cmpint(sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                       "org.freedesktop.DBus", "GetId", NULL, &reply, NULL),
+                    >=, 0);
+}
+
+static void wait_answers(sd_bus *bus, const GString *answers, guint n)
+{
+    gint64 end_usec = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+    guint words = 0;
+
+    while (words < n && g_get_monotonic_time() < end_usec) {
+        if (sd_bus_process(bus, NULL) == 0)
+            (void)sd_bus_wait(bus, G_USEC_PER_SEC);
+        words = 0;
+        for (const char *c = answers->str; *c; c++)
+            words += *c == ' ';
+    }
+    g_assert_cmpuint(words, ==, n);
+}
+
+/*
+ * The server finds all of it at once: ports are given from the lowest on, so the number says who
+ * was served when. One connection's calls keep their order, and another is not behind them all.
+ */
+static void test_turns(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new(FIXTURE_BROKER, NULL);
+    g_autoptr(sd_bus) loud = fixture_connect(fixture->bus_address);
+    g_autoptr(sd_bus) quiet = fixture_connect(fixture->bus_address);
+    g_autoptr(GString) loud_answers = g_string_new(NULL);
+    g_autoptr(GString) quiet_answers = g_string_new(NULL);
+    g_autoptr(GString) expected = g_string_new(NULL);
+    guint mine;
+
+    g_free(call_refused(loud, "UnknownServiceType", "Suggest", "su", "nope", 1));
+    g_free(call_refused(quiet, "UnknownServiceType", "Suggest", "su", "nope", 1));
+    g_assert_cmpint(kill(fixture->server, SIGSTOP), ==, 0);
+    send_many(loud, LOUD, loud_answers);
+    pass_broker(loud);
+    send_many(quiet, 1, quiet_answers);
+    pass_broker(quiet);
+    g_assert_cmpint(kill(fixture->server, SIGCONT), ==, 0);
+    wait_answers(quiet, quiet_answers, 1);
+    wait_answers(loud, loud_answers, LOUD);
+    mine = (guint)g_ascii_strtoull(quiet_answers->str, NULL, 10);
+    g_test_message("%u were served before", mine - 20000);
+    g_assert_cmpuint(mine, <, 20000 + LOUD / 2);
+    for (guint port = 20000; port <= 20000 + LOUD; port++)
+        if (port != mine)
+            g_string_append_printf(expected, "%u ", port);
+    g_assert_cmpstr(loud_answers->str, ==, expected->str);
+}
+
+/* Who has more under way than can be kept is told so, and which limit it is. */
+static void test_too_many(void)
+{
+    g_autoptr(Fixture) fixture =
+        fixture_new(FIXTURE_BROKER, "\"pending_requests_per_connection\": 2");
+    g_autoptr(sd_bus) bus = fixture_connect(fixture->bus_address);
+    g_autoptr(GString) answers = g_string_new(NULL);
+
+    g_assert_cmpint(kill(fixture->server, SIGSTOP), ==, 0);
+    send_many(bus, 100, answers);
+    pass_broker(bus);
+    g_assert_cmpint(kill(fixture->server, SIGCONT), ==, 0);
+    wait_answers(bus, answers, 100);
+    g_assert_nonnull(strstr(answers->str, "QuotaExceeded"));
+    g_assert_nonnull(strstr(answers->str, "20000 "));
 }
 
 /* ---- departures ---- */
@@ -259,6 +351,8 @@ int main(int argc, char **argv)
     g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
     g_test_add_func("/bus/broker/identity", test_identity);
     g_test_add_func("/bus/broker/first-messages", test_first_messages);
+    g_test_add_func("/bus/broker/turns", test_turns);
+    g_test_add_func("/bus/broker/too-many", test_too_many);
     g_test_add_func("/bus/broker/client-lease", test_client_lease);
     g_test_add_func("/bus/broker/many-callers", test_many_callers);
     g_test_add_func("/bus/broker/forgotten-callers", test_forgotten_callers);

@@ -471,7 +471,9 @@ static void test_unread_lists(void)
         g_assert_cmpint(grown, <, LISTERS * LIST_KIB * 2);
     }
     for (guint i = 0; i < LISTERS; i++) {
-        for (guint wanted = (i + 1) * LISTS; answered < wanted;)
+        guint wanted = (i + 1) * LISTS;
+
+        while (answered < wanted)
             if (sd_bus_process(listers[i], NULL) == 0)
                 g_assert_cmpint(sd_bus_wait(listers[i], 10 * G_USEC_PER_SEC), >, 0);
         sd_bus_flush_close_unref(listers[i]);

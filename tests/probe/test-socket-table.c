@@ -302,7 +302,16 @@ static void test_many(void)
         fds[i] = hold(0, SOCK_STREAM, i % 2 ? "127.0.0.1" : NULL, TRUE);
     last = port_of(fds[n - 1]);
 
-    table = dump((PortRange){0, 0}, PROTOCOL_TCP);
+    {
+        /* The kernel tells of IPv4's UDP before IPv6's TCP; in the table TCP is first. */
+        AUTO_FD udp = hold(port_of(fds[0]), SOCK_DGRAM, "127.0.0.1", FALSE);
+
+        table = dump((PortRange){0, 0}, PROTOCOL_BOTH);
+        g_assert_cmpuint(socket_table_find(table, port_of(fds[0]), PROTOCOL_BOTH)->inode, ==,
+                         inode_of(fds[0]));
+        g_assert_cmpuint(socket_table_find(table, port_of(fds[0]), PROTOCOL_UDP)->inode, ==,
+                         inode_of(udp));
+    }
     for (guint i = 0; i < n; i++) {
         const SocketEntry *entry = socket_table_find(table, port_of(fds[i]), PROTOCOL_TCP);
 
