@@ -39,6 +39,8 @@ typedef struct SocketEntry {
  */
 typedef struct SocketTable {
     GArray *entries; /* of SocketEntry */
+    guint32
+        *first; /* owned: by port, 1 + index of its first entry, 0 = none; NULL: a small table */
 } SocketTable;
 
 /**
