@@ -120,9 +120,14 @@ static double grant_nsec(guint n)
 
 static void test_time(void)
 {
-    double few = grant_nsec(10);
-    double many = grant_nsec(LEASES);
+    double few, many;
 
+    if (!ACCOUNTED || mallinfo2().arena == 0) {
+        g_test_skip("another allocator is at work, which takes longer the more it has given out");
+        return;
+    }
+    few = grant_nsec(10);
+    many = grant_nsec(LEASES);
     g_test_message("grant and release: %.0f ns with 10 leases, %.0f ns with %d", few, many, LEASES);
     g_assert_cmpfloat(many, <, few * SLOWER_MAX + 2000);
 }

@@ -170,8 +170,6 @@ class RecoveryTest(nspawn.MachineTest):
         finally:
             for client in clients:
                 client.kill()
-        # Now the manager was quicker, now a client's call was: only the former counts here.
-        self.assertGreater(int(self.machine.show(UNIT, "NRestarts")), 0)
 
         # One more life, then all facts of all clients against the whole list.
         self.kill()

@@ -2,6 +2,7 @@
 /* Ids are drawn from a pool: nobody draws one twice, not in threads and not in a fork. */
 #include "util/id.h"
 
+#include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -53,7 +54,7 @@ static void test_fork(void)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     Id id = id_random(); /* there is a pool to inherit */
-    int ends[2], status = 0;
+    int ends[2];
     pid_t child;
 
     expect_new(seen, &id);
@@ -61,17 +62,15 @@ static void test_fork(void)
     child = fork();
     g_assert_no_errno(child);
     if (child == 0) {
-        gboolean well = TRUE;
-
-        for (guint i = 0; well && i < 10; i++) {
+        for (guint i = 0; i < 10; i++) {
             id = id_random();
-            well = write(ends[1], &id, sizeof id) == sizeof id;
+            (void)!write(ends[1], &id, sizeof id); /* what is missing is missed below */
         }
-        _exit(well ? 0 : 1);
+        /* A leak finder would count what the parent's frames hold as lost at an exit. */
+        (void)kill(getpid(), SIGKILL);
     }
     (void)fd_close(ends[1]);
-    g_assert_cmpint(waitpid(child, &status, 0), ==, child);
-    g_assert_cmpint(status, ==, 0);
+    g_assert_cmpint(waitpid(child, NULL, 0), ==, child);
     for (guint i = 0; i < 10; i++) {
         g_assert_cmpint(read(ends[0], &id, sizeof id), ==, sizeof id);
         expect_new(seen, &id);
