@@ -16,6 +16,7 @@
 #include "recovery/expiry.h"
 #include "recovery/health.h"
 #include "recovery/metrics.h"
+#include "recovery/release.h"
 #include "util/fd.h"
 
 static void job_run(ManagerJob *job);
@@ -126,6 +127,7 @@ void manager_arm_granted(Manager *manager, const GArray *changes)
 void manager_tell_granted(Manager *manager, const GArray *changes, guint attempts,
                           const GArray *conflicts)
 {
+    release_tell(manager);
     for (guint i = 0; i < changes->len; i++) {
         Lease *lease = g_array_index(changes, Change, i).lease;
 

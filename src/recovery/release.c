@@ -55,6 +55,16 @@ void manager_tell_released(Manager *manager, const GArray *changes)
     }
 }
 
+void release_tell(Manager *manager)
+{
+    for (GList *link = manager->letting.head; link; link = link->next) {
+        Letting *letting = link->data;
+
+        manager_tell_released(manager, letting->changes);
+        g_array_set_size(letting->changes, 0);
+    }
+}
+
 static void tell_end(Manager *manager, const GArray *changes, ReleaseDone done, void *data)
 {
     if (done)

@@ -3,9 +3,13 @@
 /* Held sockets: what the kernel makes of them, and whose they are after a restart. */
 #include "fixture.h"
 
+#include <errno.h>
 #include <netinet/in.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include "probe-test-util.h"
 #include "util/fd.h"
@@ -221,6 +225,59 @@ static void test_bound_anew(void)
     g_assert_cmpint(outsider_try(3000, FALSE, NULL), ==, EADDRINUSE);
 }
 
+/* ---- the service manager ---- */
+
+static int service_manager(void)
+{
+    g_autofree char *name = g_strdup_printf("@styxy-test-holds-%d", getpid());
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    g_assert_cmpint(fd, >=, 0);
+    memcpy(address.sun_path + 1, name + 1, strlen(name) - 1);
+    g_assert_no_errno(bind(fd, (struct sockaddr *)&address,
+                           (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name))));
+    g_assert_true(g_setenv("NOTIFY_SOCKET", name, TRUE));
+    return fd;
+}
+
+/* Reads what came and keeps none of the descriptors in it: barriers are reached. */
+static void let_go_of_all(int manager)
+{
+    char text[256];
+
+    while (recv(manager, text, sizeof text, 0) >= 0)
+        ;
+    g_assert_cmpint(errno, ==, EAGAIN);
+}
+
+static void count(const GError *error, void *data)
+{
+    g_assert_no_error(error);
+    ++*(guint *)data;
+}
+
+/* Its port is free, and granted again, before the loop hears that the service manager let go. */
+static void test_told_in_order(void)
+{
+    AUTO_FD manager = service_manager();
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_autoptr(GPtrArray) leases = g_ptr_array_new();
+    guint answers = 0;
+
+    g_ptr_array_add(leases, hold(f));
+    manager_release(f->manager, leases, REASON_RELEASED, count, &answers);
+    let_go_of_all(manager);
+    g_ptr_array_set_size(f->told, 0);
+    g_assert_cmpuint(hold(f)->port, ==, 3000);
+    g_assert_cmpuint(f->told->len, ==, 2);
+    g_assert_cmpstr(f->told->pdata[0], ==, "released 3000 released");
+    g_assert_cmpstr(f->told->pdata[1], ==, "allocated 3000");
+    fixture_wait(f, answers == 1);
+    g_assert_cmpuint(fixture_told_with(f, "released"), ==, 1);
+    g_unsetenv("NOTIFY_SOCKET");
+}
+
 static void test_taken_back(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
@@ -275,6 +332,7 @@ int main(int argc, char *argv[])
     g_test_add_func("/hold/descriptors-run-out", test_descriptors_run_out);
     g_test_add_func("/hold/udp", test_udp);
     g_test_add_func("/hold/bound-anew", test_bound_anew);
+    g_test_add_func("/hold/told-in-order", test_told_in_order);
     g_test_add_func("/hold/taken-back", test_taken_back);
     g_test_add_func("/hold/strays", test_strays);
     return fixture_main();
