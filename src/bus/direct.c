@@ -95,12 +95,10 @@ static void on_closed(int error, void *data)
     Client *client = data;
 
     if (error == -ENOBUFS || error == -ETIMEDOUT)
-        log_info("Cut off the direct connection of uid %u: it does not read what it asked for",
-                 client->peer.uid);
+        event_client_cut_off(client->peer.uid, "it does not read what it asked for");
     else if (error == -EMSGSIZE)
-        log_info("Cut off the direct connection of uid %u: a message is longer than "
-                 "limits.message_bytes allows, or carries too many descriptors",
-                 client->peer.uid);
+        event_client_cut_off(client->peer.uid, "a message is longer than limits.message_bytes "
+                                               "allows, or carries too many descriptors");
     client_free(client);
 }
 
@@ -147,8 +145,8 @@ static int set_up(sd_bus *bus, const Direct *direct)
 
     if (r >= 0)
         r = sd_bus_set_server(bus, TRUE, direct->server_id);
-    if (r >=
-        0) /* who it is was said by the kernel, and is held against the handshake by the intake */
+    /* Who it is was said by the kernel, and is held against the handshake by the intake. */
+    if (r >= 0)
         r = sd_bus_set_anonymous(bus, TRUE);
     if (r >= 0)
         r = sd_bus_negotiate_fds(bus, TRUE);

@@ -92,6 +92,18 @@ void event_connections_paused(int error)
               g_strerror(error));
 }
 
+void event_client_cut_off(uid_t uid, const char *why)
+{
+    EventFields fields = {.n = 0};
+
+    if (!event_rate_allows())
+        return;
+    event_add_number(&fields, "STYXY_UID", uid);
+    event_add(&fields, "STYXY_REASON", why);
+    log_write(LOG_INFO, NULL, fields.field, fields.n, "cut off a direct connection of uid %u: %s",
+              uid, why);
+}
+
 void event_descriptor_unknown(int fd, const char *name)
 {
     EventFields fields = {.n = 0};

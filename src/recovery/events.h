@@ -53,6 +53,8 @@ void event_bus_unreachable(int error, guint retry_msec);
 void event_caller_not_served(const char *name);
 void event_signal_lost(const char *signal, int error);
 void event_connections_paused(int error);
+/** event_client_cut_off: @why: static text. */
+void event_client_cut_off(uid_t uid, const char *why);
 /** event_descriptor_unknown: @name: as the service manager names it. */
 void event_descriptor_unknown(int fd, const char *name);
 void event_hold_not_kept(const Lease *lease, int error);
