@@ -23,7 +23,7 @@ typedef struct Known {
     guint protocol;
     uid_t uid;
     gboolean answered; /* a caller knows of it; the members below are his */
-    gboolean persistent, of_client, has_process, has_ttl, has_health_url, is_held;
+    gboolean persistent, of_client, has_process, has_ttl, has_health_url;
     Life life;
     guint place; /* in ->living */
     guint asked; /* of Asked: who may have released it by its id */
@@ -112,9 +112,7 @@ static char *begin_life(Model *model, Known *known)
 
         if (!(known->protocol & (1u << i)))
             continue;
-        /* The end of a held one is told when the manager has let go of its socket, and by then its
-         * port may be another's; it must be told of before the next comparison. */
-        if (holder && holder->answered && !holder->is_held)
+        if (holder && holder->answered)
             return g_strdup_printf("port %u is lease %s's although lease %s lives", known->port,
                                    known->id, holder->id);
         model->holder[i][known->port] = known;
@@ -206,7 +204,6 @@ char *model_granted(Model *model, const Grant *grant, gboolean reused)
     known->has_process = grant->has_process;
     known->has_ttl = grant->has_ttl;
     known->has_health_url = grant->has_health_url;
-    known->is_held = grant->is_held;
     return NULL;
 }
 

@@ -24,7 +24,7 @@ typedef struct Grant {
     uid_t uid;
     gboolean persistent;
     gboolean of_client;
-    gboolean has_process, has_ttl, has_health_url, is_held;
+    gboolean has_process, has_ttl, has_health_url;
     guint64 asked_at; /* model_now() when the call was sent */
 } Grant;
 

@@ -166,8 +166,6 @@ static void append_text(Fuzz *fuzz, sd_bus_message *m, const char *key, Pending 
     if (strcmp(key, "lifetime") == 0) {
         pending->grant.persistent = strcmp(text, "persistent") == 0;
         pending->grant.of_client = strcmp(text, "client") == 0;
-    } else if (strcmp(key, "hold") == 0) {
-        pending->grant.is_held = strcmp(text, "soft") == 0;
     } else if (strcmp(key, "health_url") == 0) {
         pending->grant.has_health_url = TRUE;
     }
