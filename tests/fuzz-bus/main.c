@@ -8,7 +8,7 @@
  * whose memory is looked at.
  *
  * Environment: STYXY_FUZZ_CALLS (50000 unless set), STYXY_FUZZ_SEED (1 unless set, so that a run is
- * like the one before), STYXY_FUZZ_SECONDS (120 unless set: on a slow machine there are no more
+ * like the one before), STYXY_FUZZ_BUS_SECONDS (120 unless set: on a slow machine there are no more
  * calls after that, and the run ends as usual), STYXY_FUZZ_PING_MSEC (the longest Ping that passes;
  * generous unless set, because the daemon runs under sanitizers and perhaps beside others).
  */
@@ -380,7 +380,7 @@ int main(int argc, char **argv)
 {
     Run run = {.calls = number_from("STYXY_FUZZ_CALLS", CALLS)};
     Fuzz *fuzz = &run.fuzz;
-    guint64 seconds = number_from("STYXY_FUZZ_SECONDS", SECONDS);
+    guint64 seconds = number_from("STYXY_FUZZ_BUS_SECONDS", SECONDS);
     guint64 last_kib;
 
     if (argc != 2)
