@@ -418,6 +418,16 @@ static char *replace_in_authority(const char *url, const char *from, const char 
     return g_strdup_printf("%.*s%s%s", (int)(found - url), url, to, found + strlen(from));
 }
 
+/* Whether the port of @url is the word for the lease's. Elsewhere in the authority it is none. */
+static gboolean names_own_port(const char *url)
+{
+    const char *authority = strstr(url, "://");
+    const char *end = authority ? authority + 3 + strcspn(authority + 3, "/?#") : NULL;
+
+    return end && (size_t)(end - authority) > strlen(":" PORT_WORD) &&
+           g_str_has_prefix(end - strlen(":" PORT_WORD), ":" PORT_WORD);
+}
+
 static gboolean refuse_health_url(GError **error, const GError *cause)
 {
     return refuse(error, "Option 'health_url': %s", cause->message);
@@ -435,8 +445,8 @@ gboolean options_resolve_health_url(AllocateArguments *arguments, gboolean *ret_
     *ret_foreign = FALSE;
     if (!url)
         return TRUE;
-    sample = replace_in_authority(url, PORT_WORD, "1");
-    if (sample) {
+    if (names_own_port(url)) {
+        sample = replace_in_authority(url, PORT_WORD, "1");
         if (!http_url_check(sample, 1, FALSE, &cause))
             return refuse_health_url(error, cause);
         arguments->health_url = g_strdup(url);

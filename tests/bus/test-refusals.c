@@ -74,6 +74,8 @@ static void wrong_options(sd_bus *bus)
     WRONG_OPTION("InvalidArgument", "ttl_ms", "t", G_GUINT64_CONSTANT(1000));
     WRONG_OPTION("InvalidArgument", "pid", "u", 999999999);
     WRONG_OPTION("InvalidArgument", "health_url", "s", "ftp://127.0.0.1/");
+    WRONG_OPTION("InvalidArgument", "health_url", "s", "http://127.0.0.{port}:1/");
+    WRONG_OPTION("InvalidArgument", "health_url", "s", "http://[::{port}]:1/");
     WRONG_OPTION("InvalidArgument", "on_unhealthy", "s", "panic");
     /* twice, and strict beside its range */
     WRONG("InvalidArgument", "Allocate", "sa{sv}", "dev", 2, "port", "q", 20000, "port", "q",
