@@ -169,6 +169,14 @@ static void emit(Scan *scan, size_t length, ScanFunc func, void *data)
     begin_gap(scan);
 }
 
+/* One usually stands right there, after the record before. */
+static char *find_marker(char *text, size_t length)
+{
+    if (length >= RECORD_MARKER_LENGTH && memcmp(text, RECORD_MARKER, RECORD_MARKER_LENGTH) == 0)
+        return text;
+    return memmem(text, length, RECORD_MARKER, RECORD_MARKER_LENGTH);
+}
+
 int scan_file(int fd, ScanFunc func, void *data, ScanResult *ret_result)
 {
     g_autofree char *window = g_malloc(WINDOW_BYTES);
@@ -188,7 +196,7 @@ int scan_file(int fd, ScanFunc func, void *data, ScanResult *ret_result)
         if (available == 0)
             break;
 
-        marker = memmem(text, available, RECORD_MARKER, RECORD_MARKER_LENGTH);
+        marker = find_marker(text, available);
         if (!marker) {
             /* a marker may be cut by the window's end */
             if (!scan.at_eof)
@@ -200,11 +208,9 @@ int scan_file(int fd, ScanFunc func, void *data, ScanResult *ret_result)
             pass_over(&scan, (size_t)(marker - text));
             continue;
         }
-        region = MIN(available, RECORD_BYTES_MAX);
-        next = memmem(text + RECORD_MARKER_LENGTH, available - RECORD_MARKER_LENGTH, RECORD_MARKER,
-                      RECORD_MARKER_LENGTH);
-        if (next)
-            region = MIN(region, (size_t)(next - text));
+        region = MIN(available, LOOK_AHEAD);
+        next = find_marker(text + RECORD_MARKER_LENGTH, region - RECORD_MARKER_LENGTH);
+        region = MIN(next ? (size_t)(next - text) : region, RECORD_BYTES_MAX);
         length = find_record(text, region);
         if (length > 0) {
             emit(&scan, length, func, data);
