@@ -46,11 +46,16 @@ static void forsake(Call *call)
     (void)call_free(call);
 }
 
-static void leave(Caller *caller, void (*tell)(Manager *manager, const char *client))
+void caller_stops_waiting(Caller *caller)
 {
     while (caller->calls.head)
         forsake(caller->calls.head->data);
     bulk_forget_caller(caller->connection->context->bulk, caller);
+}
+
+static void leave(Caller *caller, void (*tell)(Manager *manager, const char *client))
+{
+    caller_stops_waiting(caller);
     if (caller->name)
         tell(caller->connection->context->manager, caller->name);
     caller->pidfd = fd_close(caller->pidfd);

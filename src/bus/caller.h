@@ -42,6 +42,9 @@ typedef struct Call {
 void caller_init(Caller *caller, Connection *connection, const char *name, uid_t uid, pid_t pid,
                  int pidfd);
 
+/** caller_stops_waiting: what he waits for is cancelled, and nothing of it is answered. */
+void caller_stops_waiting(Caller *caller);
+
 /**
  * caller_gone: the caller has left: what he waits for is cancelled, his LIFETIME_CLIENT leases end,
  * and all that @caller owns is freed, not @caller itself.

@@ -29,6 +29,11 @@
 /* With so many at hand no more are read; the rest waits with the broker. */
 #define AT_HAND_MAX 3072
 #define AT_HAND_BYTES_MAX ((size_t)24 * 1024 * 1024)
+/*
+ * A dbus-daemon that is stopped says of every client that it left, and hangs up on us after that.
+ * So a departure counts when the broker has brought another call since, or after this time.
+ */
+#define DEPARTURE_USEC (100 * G_TIME_SPAN_MILLISECOND)
 
 #define DEPARTURES                                                              \
     "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus'," \
@@ -59,7 +64,8 @@ typedef struct Entry {
     size_t bytes;       /* theirs */
     User *user;         /* borrowed: he waits for his turn; NULL = nothing does */
     GList turn;
-    gboolean departed; /* what he left behind is handled still */
+    gboolean departed; /* what he sent before is handled still */
+    GList departing;   /* in ->departing, once that is done; ->data is NULL when it is not */
     GList recent;
 } Entry;
 
@@ -74,6 +80,8 @@ struct Callers {
     GQueue turns;            /* of User: the next one first */
     sd_bus_message *granted; /* owned: it was handed in and has not come yet */
     Entry *ending;           /* borrowed: departed, and its last message has been handled */
+    GQueue departing;        /* of Entry, borrowed: not known yet whether they are gone or lost */
+    Deadline *departure;     /* owned: of the last one of those */
     gboolean served;         /* a message had its turn without having stood by */
     guint n_parked;
     size_t parked_bytes;
@@ -179,6 +187,8 @@ static void entry_free(Entry *entry)
     }
     sd_bus_slot_unref(entry->query);
     g_queue_unlink(&callers->recent, &entry->recent);
+    if (entry->departing.data)
+        g_queue_unlink(&callers->departing, &entry->departing);
     g_free(entry->name);
     g_free(entry);
 }
@@ -203,6 +213,40 @@ static void entry_refuse(Entry *entry, Outcome outcome, const char *why)
 
 /* ---- departures ---- */
 
+static void settle_departures(Callers *callers)
+{
+    callers->departure = deadline_cancel(callers->departure);
+    while (callers->departing.head)
+        entry_drop(callers->departing.head->data);
+}
+
+static void on_departures_settled(void *data)
+{
+    Callers *callers = data;
+
+    callers->departure = NULL; /* gone already */
+    settle_departures(callers);
+}
+
+/* The name of @entry has left the bus, and all that it sent has been handled. */
+static void depart(Entry *entry)
+{
+    Callers *callers = entry->callers;
+
+    if (entry->known)
+        caller_stops_waiting(&entry->caller);
+    if (!entry->known || !caller_is_needed(&entry->caller)) {
+        entry_drop(entry);
+        return;
+    }
+    entry->departing.data = entry;
+    g_queue_push_tail_link(&callers->departing, &entry->departing);
+    callers->departure = deadline_cancel(callers->departure);
+    callers->departure =
+        deadline_add(callers->connection->context->deadlines,
+                     g_get_monotonic_time() + DEPARTURE_USEC, on_departures_settled, callers);
+}
+
 static int on_departure(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     Callers *callers = userdata;
@@ -214,8 +258,8 @@ static int on_departure(sd_bus_message *m, void *userdata, sd_bus_error *error)
     entry = g_hash_table_lookup(callers->entries, name);
     if (entry && entry->user)
         entry->departed = TRUE; /* what he sent came before */
-    else if (entry)
-        entry_drop(entry);
+    else if (entry && !entry->departing.data)
+        depart(entry);
     return 0;
 }
 
@@ -460,14 +504,18 @@ int callers_admit(Callers *callers, sd_bus_message *m, gboolean anonymous, Calle
                   sd_bus_error *error)
 {
     const char *name = sd_bus_message_get_sender(m);
-    Entry *entry = name ? g_hash_table_lookup(callers->entries, name) : NULL;
+    Entry *entry = NULL;
     gboolean granted = m == callers->granted;
     gboolean alone = FALSE;
 
-    if (granted)
+    if (granted) {
         callers->granted = sd_bus_message_unref(callers->granted);
-    else
+    } else {
+        settle_departures(callers); /* a broker that stops brings no calls */
         alone = callers->turns.length == 0 && !more_has_come(callers);
+    }
+    if (name)
+        entry = g_hash_table_lookup(callers->entries, name);
     if (!name) /* no broker lets such a message through */
         return bus_error_set(error, OUTCOME_NOT_AUTHORIZED, "the message has no sender");
     if (!entry && anonymous && alone)
@@ -489,7 +537,7 @@ int callers_admit(Callers *callers, sd_bus_message *m, gboolean anonymous, Calle
 gboolean callers_read_on(Callers *callers)
 {
     if (callers->ending)
-        entry_drop(callers->ending);
+        depart(g_steal_pointer(&callers->ending));
     if (callers->served || callers->granted)
         return FALSE;
     return callers->turns.length == 0 ||
@@ -537,6 +585,7 @@ Callers *callers_free(Callers *callers)
     if (!callers)
         return NULL;
     callers->leaving = TRUE;
+    callers->departure = deadline_cancel(callers->departure);
     g_hash_table_unref(callers->entries);
     g_hash_table_unref(callers->users);
     sd_bus_message_unref(callers->granted);

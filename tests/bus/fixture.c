@@ -258,9 +258,9 @@ void fixture_start_broker(Fixture *fixture)
     (void)fd_close(ready[0]);
 }
 
-void fixture_stop_broker(Fixture *fixture)
+void fixture_stop_broker(Fixture *fixture, int signal)
 {
-    g_assert_cmpint(kill(fixture->broker, SIGKILL), ==, 0);
+    g_assert_cmpint(kill(fixture->broker, signal), ==, 0);
     g_assert_cmpint(waitpid(fixture->broker, NULL, 0), ==, fixture->broker);
     fixture->broker = 0;
 }
@@ -326,7 +326,7 @@ Fixture *fixture_free(Fixture *fixture)
     }
     sd_bus_flush_close_unref(fixture->squatter);
     if (fixture->broker > 0)
-        fixture_stop_broker(fixture);
+        fixture_stop_broker(fixture, SIGKILL);
     (void)fd_close(fixture->events);
     remove_tree(fixture->dir);
     g_free(fixture->dir);

@@ -47,9 +47,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Fixture, fixture_free)
 /** fixture_wait_event: the next thing that the server tells; fails the test after ten seconds. */
 char fixture_wait_event(Fixture *fixture);
 
-/** fixture_start_broker, fixture_stop_broker: by hand; the address stays the same. */
+/** fixture_start_broker, fixture_stop_broker: by hand; the address stays the same. @signal: that
+ * ends the broker. */
 void fixture_start_broker(Fixture *fixture);
-void fixture_stop_broker(Fixture *fixture);
+void fixture_stop_broker(Fixture *fixture, int signal);
 
 /** fixture_stop_server: asks it to leave; fixture_wait_server: until it has, with success. */
 void fixture_stop_server(Fixture *fixture);

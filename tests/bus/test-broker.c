@@ -272,26 +272,38 @@ static void test_name_taken(void)
     g_assert_cmpuint(lease_count(direct), ==, 0);
 }
 
-static void test_broker_restart(void)
+/* Told to stop, it says of every client that it left, before it hangs up on us. */
+static void test_broker_restart(const void *signal)
 {
     g_autoptr(Fixture) fixture = fixture_new(FIXTURE_BROKER, NULL);
     g_autoptr(sd_bus) direct = fixture_connect(fixture->direct_address);
-    sd_bus *before = fixture_connect(fixture->bus_address);
-    sd_bus *after = NULL;
+    sd_bus *before[20], *after = NULL;
+    g_autofree char *lost = NULL, *claimed = NULL;
 
-    (void)allocate(before, NULL, "dev", "a{sv}", 0);
-    fixture_stop_broker(fixture);
+    for (guint i = 0; i < G_N_ELEMENTS(before); i++) {
+        before[i] = fixture_connect(fixture->bus_address);
+        g_clear_pointer(&lost, g_free);
+        (void)allocate(before[i], &lost, "dev", "a{sv}", 1, "lifetime", "s", "client");
+    }
+    fixture_stop_broker(fixture, GPOINTER_TO_INT(signal));
     g_assert_cmpint(fixture_wait_event(fixture), ==, 'l');
     (void)allocate(direct, NULL, "dev", "a{sv}", 0); /* the direct socket is served meanwhile */
-    g_assert_cmpuint(lease_count(direct), ==, 2);
+    g_assert_cmpuint(lease_count(direct), ==, G_N_ELEMENTS(before) + 1);
     fixture_start_broker(fixture);
     while (fixture_wait_event(fixture) != 'r')
         ;
     after = fixture_connect(fixture->bus_address);
-    g_assert_cmpuint(lease_count(after), ==, 2);
-    (void)allocate(after, NULL, "dev", "a{sv}", 0);
-    sd_bus_close_unref(before);
+    g_assert_cmpuint(lease_count(after), ==, G_N_ELEMENTS(before) + 1);
+    /* Who comes back claims what was his. */
+    g_assert_cmpuint(allocate(after, &claimed, "dev", "a{sv}", 2, "lifetime", "s", "client", "port",
+                              "q", 20000 + (int)G_N_ELEMENTS(before) - 1),
+                     ==, 20000 + G_N_ELEMENTS(before) - 1);
+    g_assert_cmpstr(claimed, ==, lost);
+    for (guint i = 0; i < G_N_ELEMENTS(before); i++)
+        sd_bus_close_unref(before[i]);
+    /* His connection ends, and the lease with it: the others have their grace still. */
     sd_bus_flush_close_unref(after);
+    wait_lease_count(direct, G_N_ELEMENTS(before));
 }
 
 typedef struct Tally {
@@ -357,7 +369,10 @@ int main(int argc, char **argv)
     g_test_add_func("/bus/broker/many-callers", test_many_callers);
     g_test_add_func("/bus/broker/forgotten-callers", test_forgotten_callers);
     g_test_add_func("/bus/broker/name-taken", test_name_taken);
-    g_test_add_func("/bus/broker/broker-restart", test_broker_restart);
+    g_test_add_data_func("/bus/broker/broker-killed", GINT_TO_POINTER(SIGKILL),
+                         test_broker_restart);
+    g_test_add_data_func("/bus/broker/broker-stopped", GINT_TO_POINTER(SIGTERM),
+                         test_broker_restart);
     g_test_add_func("/bus/broker/leaving-loses-nothing", test_leaving_loses_nothing);
     return g_test_run();
 }
