@@ -164,7 +164,7 @@ static void commit(ManagerJob *job)
     if (!job->cancelled)
         job->done(&result, job->data);
     manager_tell_granted(manager, changes, attempts, conflicts);
-    job_tell_conflicts(job);
+    job_leave_conflicts(job);
     if (job->cancelled) /* gone while the disk was busy: nothing may stay behind */
         for (guint i = 0; i < leases->len; i++)
             manager_end(manager, leases->pdata[i], REASON_CLIENT_GONE);

@@ -6,12 +6,12 @@
  * Within a round every candidate that the kernel refuses is a conflict: remembered, put on
  * cooldown, and the next one is tried at once. A round that finds nothing is followed by a pause on
  * a timer that grows, and another round, a bounded number of times. What is told about conflicts
- * (log, signal, who holds the port) comes after the answer, from one picture of the socket table.
+ * (log, signal, who holds the port) comes a moment after the answer, from one picture of the socket
+ * table.
  */
 #include "recovery/job.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <sys/socket.h>
 
 #include "probe/bind-probe.h"
@@ -25,6 +25,11 @@
 #define BACKOFF_MAX_MSEC 60000
 /* Ports named in the message of a refusal; the caller has all of them in the details. */
 #define PORTS_IN_MESSAGE 10
+/* How long conflicts of what was granted wait before they are told. The answer is on its way
+ * meanwhile, and neither the broker nor the caller has to share the processors with us. */
+#define TELLING_USEC G_TIME_SPAN_MILLISECOND
+/* With so many it is not waited. */
+#define UNTOLD_MAX 1024
 
 /* ---- telling -------------------------------------------------------------------------------- */
 
@@ -65,17 +70,15 @@ static SocketTable *picture_of(const GArray *conflicts)
     return g_steal_pointer(&table);
 }
 
-void job_tell_conflicts(ManagerJob *job)
+static void tell(Manager *manager, GArray *untold)
 {
     g_autoptr(SocketTable) table = NULL;
 
-    if (job->untold->len == 0)
+    if (untold->len == 0)
         return;
-    /* The answer is out; whoever carries it may be waiting for this very processor. */
-    (void)sched_yield();
-    table = picture_of(job->untold);
-    for (guint i = 0; i < job->untold->len; i++) {
-        ConflictInfo info = g_array_index(job->untold, ConflictInfo, i);
+    table = picture_of(untold);
+    for (guint i = 0; i < untold->len; i++) {
+        ConflictInfo info = g_array_index(untold, ConflictInfo, i);
         const SocketEntry *holder = find_holder(table, info.port, info.protocol);
         g_autofree char *address = holder ? socket_entry_address(holder) : NULL;
         g_autofree char *unit = holder ? socket_entry_unit(holder) : NULL;
@@ -86,9 +89,63 @@ void job_tell_conflicts(ManagerJob *job)
         info.uid = holder ? holder->uid : 0;
         metrics_count(METRIC_CONFLICTS);
         event_conflict(&info);
-        MANAGER_TELL(job->manager, conflict, &info);
+        MANAGER_TELL(manager, conflict, &info);
+    }
+    g_array_set_size(untold, 0);
+}
+
+void job_tell_conflicts(ManagerJob *job)
+{
+    tell(job->manager, job->untold);
+}
+
+static void clear_untold(void *data)
+{
+    g_free((char *)((ConflictInfo *)data)->service_type);
+}
+
+void conflicts_init(Manager *manager)
+{
+    manager->untold = g_array_new(FALSE, FALSE, sizeof(ConflictInfo));
+    g_array_set_clear_func(manager->untold, clear_untold);
+}
+
+void conflicts_deinit(Manager *manager)
+{
+    conflicts_tell(manager);
+    g_clear_pointer(&manager->untold, g_array_unref);
+}
+
+void conflicts_tell(Manager *manager)
+{
+    manager->telling = deadline_cancel(manager->telling);
+    tell(manager, manager->untold);
+}
+
+static void on_telling(void *data)
+{
+    Manager *manager = data;
+
+    manager->telling = NULL; /* gone already */
+    conflicts_tell(manager);
+}
+
+void job_leave_conflicts(ManagerJob *job)
+{
+    Manager *manager = job->manager;
+
+    for (guint i = 0; i < job->untold->len; i++) {
+        ConflictInfo info = g_array_index(job->untold, ConflictInfo, i);
+
+        info.service_type = g_strdup(info.service_type);
+        g_array_append_val(manager->untold, info);
     }
     g_array_set_size(job->untold, 0);
+    if (manager->untold->len >= UNTOLD_MAX)
+        conflicts_tell(manager);
+    else if (manager->untold->len > 0 && !manager->telling)
+        manager->telling = deadline_add(manager->deadlines, g_get_monotonic_time() + TELLING_USEC,
+                                        on_telling, manager);
 }
 
 /* ---- the end without a port -------------------------------------------------------------------

@@ -48,6 +48,10 @@ void job_close_held(ManagerJob *job);
 /** job_tell_conflicts: logs, counts and tells what was refused since the last telling. */
 void job_tell_conflicts(ManagerJob *job);
 
+/** job_leave_conflicts: as job_tell_conflicts(), but a moment later, of a request that is granted:
+ * the answer goes first. */
+void job_leave_conflicts(ManagerJob *job);
+
 /** job_candidate_found: the kernel gives the candidate: it is recorded and granted. */
 void job_candidate_found(ManagerJob *job);
 

@@ -42,6 +42,8 @@ struct Manager {
     GHashTable *expiries;    /* Lease * -> Expiry *, see expiry.c */
     GHashTable *claims;      /* Lease * -> Claim *, see claims.c */
     gint64 claim_grace_usec; /* CLAIM_GRACE_USEC but in tests */
+    GArray *untold;          /* of ConflictInfo without holder, strings owned: told in a moment */
+    Deadline *telling;       /* of untold; NULL = nothing to tell */
     guint failed_starts;     /* in a row that did not get through recovery, before this one */
     guint startup_retry_msec;
     Deadline *startup_retry; /* the state could not be read, another attempt is due; NULL = none */
@@ -62,6 +64,13 @@ void manager_arm_granted(Manager *manager, const GArray *changes);
 /** manager_tell_granted: logs and tells @changes; leases that ended meanwhile are left out. */
 void manager_tell_granted(Manager *manager, const GArray *changes, guint attempts,
                           const GArray *conflicts);
+
+/** conflicts_init, conflicts_deinit: what is not told yet is logged at the end. */
+void conflicts_init(Manager *manager);
+void conflicts_deinit(Manager *manager);
+
+/** conflicts_tell: tells what waits for it now: before the end of a lease that met them. */
+void conflicts_tell(Manager *manager);
 
 /** manager_tell_released: logs, counts and tells the ends in @changes. */
 void manager_tell_released(Manager *manager, const GArray *changes);

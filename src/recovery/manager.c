@@ -101,6 +101,7 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     g_queue_init(&manager->jobs);
     g_queue_init(&manager->parked);
     release_init(manager);
+    conflicts_init(manager);
     manager->expiries = g_hash_table_new(NULL, NULL);
     manager->claims = g_hash_table_new(NULL, NULL);
     manager->claim_grace_usec = CLAIM_GRACE_USEC;
@@ -121,6 +122,7 @@ Manager *manager_free(Manager *manager)
     manager->became_idle = NULL;
     manager->store = store_close(manager->store);
     manager_jobs_cancel_all(manager);
+    conflicts_deinit(manager);
     manager->startup_retry = deadline_cancel(manager->startup_retry);
     release_deinit(manager);
     manager->health = health_monitor_free(manager->health);

@@ -43,6 +43,7 @@ void release_deinit(Manager *manager)
 
 void manager_tell_released(Manager *manager, const GArray *changes)
 {
+    conflicts_tell(manager);
     for (guint i = 0; i < changes->len; i++) {
         const Change *change = &g_array_index(changes, Change, i);
         gboolean stale = change->reason != REASON_RELEASED;

@@ -71,10 +71,18 @@ static void on_state(void *data)
     tell(fixture, "state %s", manager_state_to_string(manager_state(fixture->manager, NULL)));
 }
 
+/* Conflicts are told a moment after the answer. */
+static void await_telling(Fixture *fixture)
+{
+    while (fixture->manager && fixture->manager->telling)
+        (void)g_main_context_iteration(fixture->context, TRUE);
+}
+
 guint fixture_told(Fixture *fixture, const char *text)
 {
     guint n = 0;
 
+    await_telling(fixture);
     for (guint i = 0; i < fixture->told->len; i++)
         n += g_str_equal(fixture->told->pdata[i], text);
     return n;
@@ -95,6 +103,7 @@ guint fixture_told_with(Fixture *fixture, const char *prefix)
 {
     guint n = 0;
 
+    await_telling(fixture);
     for (guint i = 0; i < fixture->told->len; i++)
         n += g_str_has_prefix(fixture->told->pdata[i], prefix);
     return n;
