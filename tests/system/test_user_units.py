@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A user's own daemon has that user's units restarted, by that user's service manager."""
+
+import json
+import time
+
+import nspawn
+from services import SERVER, Signals
+
+NAME = "org.styxy.Ports"
+PATH = "/org/styxy/Ports"
+UNIT = "styxyd.service"
+ALICE = 2001
+HOME = "/home/alice"
+
+CONFIGURATION = {
+    "recovery": {
+        "health_monitoring": {
+            "check_interval_ms": 300,
+            "max_failures": 3,
+            "startup_grace_ms": 5000,
+            "process_grace_ms": 500,
+            "http_timeout_ms": 500,
+        }
+    }
+}
+
+# The instance is the port.
+WEB = """
+[Service]
+Type=exec
+ExecStart=/usr/bin/python3 /usr/local/bin/server.py %i /tmp/status.%i
+"""
+
+# Of the same names, but the system's.
+NAMESAKE = """
+[Service]
+Type=exec
+ExecStart=/usr/bin/sleep infinity
+"""
+
+
+class UserUnitsTest(nspawn.MachineTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        machine = cls.machine
+        machine.run("useradd", "-m", "-u", str(ALICE), "-U", "alice")
+        machine.write("/usr/local/bin/server.py", SERVER)
+        machine.write("/etc/systemd/system/web@.service", NAMESAKE)
+        machine.write(f"{HOME}/.config/systemd/user/web@.service", WEB)
+        machine.write(f"{HOME}/.config/styxy/core-ports.d/50-test.json", json.dumps(CONFIGURATION))
+        machine.run("chown", "-R", "alice:alice", HOME)
+        machine.run("systemctl", "daemon-reload")
+        machine.run("loginctl", "enable-linger", "alice")
+        machine.wait_unit(f"user@{ALICE}.service", "active")
+        machine.wait_unit("styxyd.socket", "active", uid=ALICE)
+        cls.signals = Signals(machine, ALICE)
+
+    def setUp(self):
+        self.machine.run("sh", "-c", "rm -f /tmp/status.* /tmp/go.*")
+        self.signals.drain()
+
+    # -- what the tests are written in -----------------------------------------------------------
+
+    def systemctl(self, *arguments):
+        self.machine.run("systemctl", "--user", *arguments, uid=ALICE, user_bus=True)
+
+    def call(self, method, *arguments, check=True):
+        """A method of alice's daemon, which the first one starts. CHECK=False: its whole answer."""
+        done = self.machine.run(
+            "busctl", "--user", "--json=short", "call", NAME, PATH, NAME, method, *arguments,
+            uid=ALICE, user_bus=True, check=check,
+        )  # fmt: skip
+        if not check:
+            return done
+        return json.loads(done.stdout)["data"] if done.stdout.strip() else None
+
+    def allocate(self, port, pid, on_unhealthy, check=True):
+        """A lease on PORT for the process PID; returns its id."""
+        answer = self.call(
+            "Allocate", "sa{sv}", "dev", "5", "port", "q", str(port), "strict", "b", "true",
+            "pid", "u", str(pid), "health_url", "s", "http://127.0.0.1:{port}/health",
+            "on_unhealthy", "s", on_unhealthy, check=check,
+        )  # fmt: skip
+        return answer[1] if check else answer
+
+    def serve(self, port, lease):
+        self.machine.run("touch", f"/tmp/go.{port}")
+        self.wait_health(lease, "active")
+
+    def wait_health(self, lease, health, seconds=20):
+        end = time.monotonic() + seconds
+        values = (None,)
+        while (values[0], values[2:3]) != (lease, [health]):
+            values = self.signals.wait("HealthChanged", seconds=end - time.monotonic())
+        return values
+
+    def lease(self, lease):
+        return {name: value["data"] for name, value in self.call("GetLease", "s", lease)[0].items()}
+
+    def release(self, lease):
+        self.call("Release", "s", lease)
+
+    def start_twins(self, port):
+        """web@PORT of alice's manager and of the system's. Returns the pid of alice's."""
+        unit = f"web@{port}.service"
+        self.machine.run("systemctl", "start", unit)
+        self.addCleanup(self.machine.run, "systemctl", "stop", unit)
+        self.systemctl("start", unit)
+        self.addCleanup(self.systemctl, "stop", unit)
+        return int(self.machine.show(unit, "MainPID", uid=ALICE))
+
+    def start_in_the_system(self, name, port):
+        """A service of the system that runs as alice and serves PORT. Returns its pid."""
+        self.machine.run(
+            "systemd-run", f"--unit={name}", f"--uid={ALICE}", "--service-type=exec",
+            "/usr/bin/python3", "/usr/local/bin/server.py", str(port), f"/tmp/status.{port}",
+        )  # fmt: skip
+        self.addCleanup(self.machine.run, "systemctl", "stop", name)
+        return int(self.machine.show(name, "MainPID"))
+
+    def invocation(self, unit, uid=0):
+        return self.machine.show(unit, "InvocationID", uid=uid)
+
+    def restarts_told(self):
+        return [heard for heard in self.signals.drain() if heard[0] == "ServiceRestarted"]
+
+    # -- the tests -------------------------------------------------------------------------------
+
+    def test_the_users_unit_is_restarted(self):
+        unit = "web@3004.service"
+        pid = self.start_twins(3004)
+        before = self.invocation(unit, ALICE)
+        of_system = self.invocation(unit)
+        lease = self.allocate(3004, pid, "restart")
+        self.assertEqual(self.machine.show(UNIT, "ActiveState", uid=ALICE), "active")
+        self.assertEqual(self.lease(lease)["unit"], unit)
+        self.serve(3004, lease)
+
+        self.machine.write("/tmp/status.3004", "500")
+        values = self.signals.wait("ServiceRestarted", seconds=30)
+        self.assertEqual(values[:3], [lease, 3004, unit])
+        self.assertEqual(values[3]["uid"], ALICE)
+        self.machine.run("rm", "/tmp/status.3004")
+        self.wait_health(lease, "active")
+
+        self.assertNotEqual(self.invocation(unit, ALICE), before)
+        self.assertNotEqual(int(self.machine.show(unit, "MainPID", uid=ALICE)), pid)
+        self.assertEqual(self.invocation(unit), of_system)
+        self.assertEqual(self.machine.show(unit, "ActiveState"), "active")
+        self.assertEqual(self.lease(lease)["health"], "active")
+        self.release(lease)
+
+    def test_a_crashed_unit_is_restarted(self):
+        unit = "web@3005.service"
+        pid = self.start_twins(3005)
+        lease = self.allocate(3005, pid, "restart")
+        self.serve(3005, lease)
+        self.systemctl("kill", "-s", "KILL", unit)
+        self.assertEqual(self.signals.wait("ServiceRestarted", seconds=30)[:3], [lease, 3005, unit])
+        self.wait_health(lease, "active")
+        self.assertEqual(self.machine.show(unit, "ActiveState", uid=ALICE), "active")
+        self.release(lease)
+
+    def test_a_system_unit_is_refused(self):
+        pid = self.start_in_the_system("systems", 3006)
+        answer = self.allocate(3006, pid, "restart", check=False)
+        self.assertNotEqual(answer.returncode, 0)
+        self.assertIn("styxyctl --system", answer.stdout + answer.stderr)
+
+    def test_of_a_system_unit_is_only_told(self):
+        pid = self.start_in_the_system("told", 3007)
+        before = self.invocation("told")
+        lease = self.allocate(3007, pid, "notify")
+        self.serve(3007, lease)
+        self.machine.write("/tmp/status.3007", "500")
+        self.wait_health(lease, "failing")
+        self.machine.run("rm", "/tmp/status.3007")
+        self.wait_health(lease, "active")
+        self.assertEqual(self.restarts_told(), [])
+        self.assertEqual(self.invocation("told"), before)
+        self.assertEqual(int(self.machine.show("told", "MainPID")), pid)
+        self.release(lease)
+
+
+if __name__ == "__main__":
+    nspawn.main()
