@@ -43,12 +43,17 @@ void deaths_end_grace(HealthNote *note)
     note->monitor->graces--;
 }
 
-/* Serving goes on without the process that was named: by another of its unit or of its owner. */
+/*
+ * Serving goes on without the process that was named: by another of its unit or of its owner. What
+ * may be restarted was judged when the lease was granted, so that unit stays: whose manager runs
+ * the new one, and whose it is, is not known here.
+ */
 static void hand_over(HealthNote *note, const SocketEntry *entry)
 {
     Manager *manager = note->monitor->manager;
     Lease *lease = note->lease;
-    g_autofree char *unit = entry ? socket_entry_unit(entry) : NULL;
+    gboolean keep = !entry || lease->on_unhealthy == ON_UNHEALTHY_RESTART;
+    g_autofree char *unit = keep ? NULL : socket_entry_unit(entry);
 
     deaths_unwatch(note->monitor, lease);
     registry_set_process(manager->registry, lease, (ProcessIdentity){0}, unit ? unit : lease->unit,

@@ -33,6 +33,20 @@ Type=exec
 ExecStart=/usr/bin/python3 /usr/local/bin/server.py %i /tmp/status.%i
 """
 
+# Shares its port with others of its user.
+SHARED = WEB.replace("%i /tmp/status.%i", "%i /tmp/status.%i shared")
+
+# Waits until the port is listened on by so many sockets.
+AWAIT_LISTENERS = """
+import sys, time
+end = time.monotonic() + 20
+wanted = f":{int(sys.argv[1]):04X} 00000000:0000 0A"
+while open("/proc/net/tcp").read().count(wanted) < int(sys.argv[2]):
+    if time.monotonic() > end:
+        sys.exit("they do not listen after 20 s")
+    time.sleep(0.02)
+"""
+
 # Of the same names, but the system's.
 NAMESAKE = """
 [Service]
@@ -50,6 +64,7 @@ class UserUnitsTest(nspawn.MachineTest):
         machine.write("/usr/local/bin/server.py", SERVER)
         machine.write("/etc/systemd/system/web@.service", NAMESAKE)
         machine.write(f"{HOME}/.config/systemd/user/web@.service", WEB)
+        machine.write(f"{HOME}/.config/systemd/user/shared@.service", SHARED)
         machine.write(f"{HOME}/.config/styxy/core-ports.d/50-test.json", json.dumps(CONFIGURATION))
         machine.run("chown", "-R", "alice:alice", HOME)
         machine.run("systemctl", "daemon-reload")
@@ -112,11 +127,12 @@ class UserUnitsTest(nspawn.MachineTest):
         self.addCleanup(self.systemctl, "stop", unit)
         return int(self.machine.show(unit, "MainPID", uid=ALICE))
 
-    def start_in_the_system(self, name, port):
+    def start_in_the_system(self, name, port, *arguments):
         """A service of the system that runs as alice and serves PORT. Returns its pid."""
         self.machine.run(
             "systemd-run", f"--unit={name}", f"--uid={ALICE}", "--service-type=exec",
             "/usr/bin/python3", "/usr/local/bin/server.py", str(port), f"/tmp/status.{port}",
+            *arguments,
         )  # fmt: skip
         self.addCleanup(self.machine.run, "systemctl", "stop", name)
         return int(self.machine.show(name, "MainPID"))
@@ -182,6 +198,22 @@ class UserUnitsTest(nspawn.MachineTest):
         self.assertEqual(self.restarts_told(), [])
         self.assertEqual(self.invocation("told"), before)
         self.assertEqual(int(self.machine.show("told", "MainPID")), pid)
+        self.release(lease)
+
+    def test_what_is_restarted_outlives_a_hand_over(self):
+        """Her process in another unit serves on: a name that says another thing to her manager."""
+        unit = "shared@3008.service"
+        self.systemctl("start", unit)
+        lease = self.allocate(3008, int(self.machine.show(unit, "MainPID", uid=ALICE)), "restart")
+        self.serve(3008, lease)
+        self.start_in_the_system("other", 3008, "shared")
+        self.machine.run("/usr/bin/python3", "-c", AWAIT_LISTENERS, "3008", "2")
+        self.systemctl("kill", "-s", "KILL", unit)
+        values = []
+        while "its process ended and another" not in str(values):
+            values = self.signals.wait("HealthChanged", seconds=20)
+        self.assertEqual(self.lease(lease)["unit"], unit)
+        self.assertEqual(self.restarts_told(), [])
         self.release(lease)
 
 
