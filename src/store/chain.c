@@ -25,7 +25,8 @@ typedef struct Reader {
     Chain *chain;
     RecordParser *parser;
     Record record;
-    GHashTable *undone; /* set of guint64: sequence numbers */
+    GHashTable *undone;    /* set of guint64: sequence numbers */
+    guint64 journal_bytes; /* see ChainLimits */
     /* of the file that is being read */
     ReaderMode mode;
     FileReport *report;
@@ -389,6 +390,8 @@ static gboolean scan(Reader *reader, int dir_fd, const char *dir, ScanResult *re
         [READ_UNDONE] = on_undo_record,
         [READ_JOURNAL] = on_journal_record,
     };
+    const Chain *chain = reader->chain;
+    gboolean is_growing = reader->report->name == chain->journals[1].name;
     AUTO_FD fd = -1;
     int r;
 
@@ -401,7 +404,8 @@ static gboolean scan(Reader *reader, int dir_fd, const char *dir, ScanResult *re
         return FALSE;
     if (fd < 0)
         return TRUE;
-    r = scan_file(fd, funcs[reader->mode], reader, ret_result);
+    r = scan_file(fd, is_growing ? reader->journal_bytes : SCAN_BYTES_MAX, funcs[reader->mode],
+                  reader, ret_result);
     if (r < 0)
         report(reader->report, 1, "cannot be read to its end: %s", g_strerror(-r));
     if (ret_result->bytes == 0 && r == 0)
@@ -530,12 +534,15 @@ static gboolean read_files(Reader *reader, int dir_fd, const char *dir, GError *
     return TRUE;
 }
 
-Chain *chain_read(int dir_fd, const char *dir, const char *snapshot_name, GError **error)
+Chain *chain_read(int dir_fd, const char *dir, const char *snapshot_name, const ChainLimits *limits,
+                  GError **error)
 {
     g_autoptr(Chain) chain = g_new0(Chain, 1);
     g_autoptr(RecordParser) parser = record_parser_new();
     g_autoptr(GHashTable) undone = NULL;
-    Reader reader = {.chain = chain, .parser = parser};
+    Reader reader = {.chain = chain,
+                     .parser = parser,
+                     .journal_bytes = limits ? limits->journal_bytes : SCAN_BYTES_MAX};
     gboolean ok;
 
     chain->snapshot = (FileReport){.name = snapshot_name, .what = g_string_new(NULL)};
@@ -545,6 +552,7 @@ Chain *chain_read(int dir_fd, const char *dir, const char *snapshot_name, GError
     undone = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     reader.undone = undone;
     record_init(&reader.record);
+    reader.record.unshared = limits && limits->unshared;
     ok = read_files(&reader, dir_fd, dir, error);
     record_clear(&reader.record);
     return ok ? g_steal_pointer(&chain) : NULL;

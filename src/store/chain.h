@@ -33,13 +33,21 @@ typedef struct Chain {
     gboolean torn_tail;    /* the last journal ends in the middle of a record */
 } Chain;
 
+/** ChainLimits: for reading what a running store has, on another thread than its own. */
+typedef struct ChainLimits {
+    guint64 journal_bytes; /* of state.journal: what is appended meanwhile is not looked at */
+    gboolean unshared;     /* leases without service type and unit: see Record */
+} ChainLimits;
+
 /**
  * chain_read: reads @snapshot_name and both journals in the folder @dir_fd. Changes nothing there.
  * Blocks on the disk.
+ * @limits: (nullable): NULL = none.
  * Returns: (transfer full): NULL with @error in G_FILE_ERROR when a file that is there cannot be
  *     opened for a reason that says nothing about its contents (permissions, no descriptors left).
  */
-Chain *chain_read(int dir_fd, const char *dir, const char *snapshot_name, GError **error);
+Chain *chain_read(int dir_fd, const char *dir, const char *snapshot_name, const ChainLimits *limits,
+                  GError **error);
 Chain *chain_free(Chain *chain);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Chain, chain_free)
 

@@ -86,53 +86,53 @@ static void add_damage(StoreContents *contents, const FileReport *file, const ch
 }
 
 /* A journal that is being written to must not get a second name. */
-static BackupMode mode_for(const Store *store, const char *name)
+static BackupMode mode_for(const StoreReading *reading, const char *name)
 {
-    return store->state != STORE_NEW && g_str_has_prefix(name, FILE_JOURNAL) ? BACKUP_COPY
-                                                                             : BACKUP_LINK;
+    return reading->running && g_str_has_prefix(name, FILE_JOURNAL) ? BACKUP_COPY : BACKUP_LINK;
 }
 
-static gboolean is_regular(const Store *store, const char *name)
+static gboolean is_regular(const StoreReading *reading, const char *name)
 {
     struct stat st;
 
-    return fstatat(store->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISREG(st.st_mode);
+    return fstatat(reading->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISREG(st.st_mode);
 }
 
-static gboolean is_there(const Store *store, const char *name)
+static gboolean is_there(const StoreReading *reading, const char *name)
 {
     struct stat st;
 
-    return fstatat(store->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+    return fstatat(reading->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
 /* What cannot be replaced by a file is moved out of the way in any case. */
-static gboolean is_to_be_kept(const Store *store, const StoreDamage *damage)
+static gboolean is_to_be_kept(const StoreReading *reading, const StoreDamage *damage)
 {
-    return is_there(store, damage->file) &&
-           (store->backup_corrupted || !is_regular(store, damage->file));
+    return is_there(reading, damage->file) &&
+           (reading->backup_corrupted || !is_regular(reading, damage->file));
 }
 
-static gboolean make_backups(Store *store, StoreContents *contents, GError **error)
+static gboolean make_backups(const StoreReading *reading, StoreContents *contents, GError **error)
 {
     gboolean keep_torn = contents->torn_tail && contents->damage->len == 0 &&
-                         store->backup_corrupted && is_there(store, FILE_JOURNAL);
-    guint n = keep_torn && !backup_is_kept(store->dir_fd, FILE_JOURNAL);
+                         reading->backup_corrupted && is_there(reading, FILE_JOURNAL);
+    guint n = keep_torn && !backup_is_kept(reading->dir_fd, FILE_JOURNAL);
 
     for (guint i = 0; i < contents->damage->len; i++)
-        n += is_to_be_kept(store, contents->damage->pdata[i]) &&
-             !backup_is_kept(store->dir_fd, ((StoreDamage *)contents->damage->pdata[i])->file);
-    backup_make_room(store->dir_fd, store->backups_max, n);
+        n += is_to_be_kept(reading, contents->damage->pdata[i]) &&
+             !backup_is_kept(reading->dir_fd, ((StoreDamage *)contents->damage->pdata[i])->file);
+    backup_make_room(reading->dir_fd, reading->backups_max, n);
     for (guint i = 0; i < contents->damage->len; i++) {
         StoreDamage *damage = contents->damage->pdata[i];
 
-        if (is_to_be_kept(store, damage) &&
-            !backup_make(store->dir_fd, store->dir, damage->file, mode_for(store, damage->file),
-                         &damage->backup, error))
+        if (is_to_be_kept(reading, damage) &&
+            !backup_make(reading->dir_fd, reading->dir, damage->file,
+                         mode_for(reading, damage->file), &damage->backup, error))
             return FALSE;
     }
-    return !keep_torn || backup_make(store->dir_fd, store->dir, FILE_JOURNAL,
-                                     mode_for(store, FILE_JOURNAL), &contents->torn_backup, error);
+    return !keep_torn ||
+           backup_make(reading->dir_fd, reading->dir, FILE_JOURNAL, mode_for(reading, FILE_JOURNAL),
+                       &contents->torn_backup, error);
 }
 
 /* Whether the older snapshot with the journals is the whole story although the newer is not. */
@@ -143,9 +143,11 @@ static gboolean is_better(const Chain *previous, const Chain *chain)
     return !chain->usable || chain_lost(previous) == 0;
 }
 
-StoreContents *store_load(Store *store, gboolean dry_run, GError **error)
+StoreContents *store_read(const StoreReading *reading, GError **error)
 {
-    g_autoptr(Chain) chain = chain_read(store->dir_fd, store->dir, FILE_SNAPSHOT, error);
+    const ChainLimits *limits = reading->limits.unshared ? &reading->limits : NULL;
+    g_autoptr(Chain) chain =
+        chain_read(reading->dir_fd, reading->dir, FILE_SNAPSHOT, limits, error);
     g_autoptr(Chain) previous = NULL;
     g_autoptr(StoreContents) contents = NULL;
     Chain *taken;
@@ -154,7 +156,7 @@ StoreContents *store_load(Store *store, gboolean dry_run, GError **error)
     if (!chain)
         return NULL;
     if (chain_lost(chain) > 0 || (!chain->snapshot.exists && chain->snapshot.what->len > 0)) {
-        previous = chain_read(store->dir_fd, store->dir, FILE_PREVIOUS, error);
+        previous = chain_read(reading->dir_fd, reading->dir, FILE_PREVIOUS, limits, error);
         if (!previous)
             return NULL;
     }
@@ -171,15 +173,38 @@ StoreContents *store_load(Store *store, gboolean dry_run, GError **error)
         add_damage(contents, &previous->snapshot, "", FALSE);
     add_damage(contents, &taken->journals[0], "", FALSE);
     add_damage(contents, &taken->journals[1], "", FALSE);
-
-    /* a number that was given is not given again, whatever became of the record */
-    store->sequence = MAX(store->sequence, taken->sequence);
-    if (dry_run)
-        return g_steal_pointer(&contents);
-    if (!make_backups(store, contents, error))
+    if (!reading->dry_run && !make_backups(reading, contents, error))
         return NULL;
-    /* memory is the truth: the damaged files are needed no more once it is written */
-    if (contents->damage->len > 0 && store->state != STORE_NEW)
-        store_compact(store);
     return g_steal_pointer(&contents);
+}
+
+StoreReading store_reading(const Store *store, gboolean dry_run)
+{
+    return (StoreReading){
+        .dir_fd = store->dir_fd,
+        .dir = store->dir,
+        .backup_corrupted = store->backup_corrupted,
+        .backups_max = store->backups_max,
+        .running = store->state != STORE_NEW,
+        .dry_run = dry_run,
+    };
+}
+
+void store_have_read(Store *store, const StoreContents *contents, gboolean dry_run)
+{
+    /* a number that was given is not given again, whatever became of the record */
+    store->sequence = MAX(store->sequence, contents->sequence);
+    /* memory is the truth: the damaged files are needed no more once it is written */
+    if (!dry_run && contents->damage->len > 0 && store->state != STORE_NEW)
+        store_compact(store);
+}
+
+StoreContents *store_load(Store *store, gboolean dry_run, GError **error)
+{
+    StoreReading reading = store_reading(store, dry_run);
+    StoreContents *contents = store_read(&reading, error);
+
+    if (contents)
+        store_have_read(store, contents, dry_run);
+    return contents;
 }

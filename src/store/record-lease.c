@@ -3,6 +3,15 @@
 
 #include <string.h>
 
+/* Not safe beside another thread that releases one: GLib takes its lock only after the count has
+ * fallen to zero, so the string may be found until then (grefstring.c). */
+static GRefString *share(const Record *record, const char *text)
+{
+    return record->unshared ? NULL : g_ref_string_new_intern(text);
+}
+
+#define SHARE(text) share(record, text)
+
 static gboolean read_member(const Tokens *tokens, guint i, Record *record, Lease *lease,
                             GError **error)
 {
@@ -17,7 +26,7 @@ static gboolean read_member(const Tokens *tokens, guint i, Record *record, Lease
     if (IS("address"))
         GET_STRING(g_strdup, lease->address);
     if (IS("service_type"))
-        GET_VALID(service_type_is_valid, g_ref_string_new_intern, lease->service_type);
+        GET_VALID(service_type_is_valid, SHARE, lease->service_type);
     if (IS("instance"))
         GET_VALID(instance_is_valid, g_strdup, lease->instance);
     if (IS("label"))
@@ -31,7 +40,7 @@ static gboolean read_member(const Tokens *tokens, guint i, Record *record, Lease
     if (IS("pidfd_inode"))
         GET_UINT(0, G_MAXINT64, lease->process.pidfd_inode);
     if (IS("unit"))
-        GET_STRING(g_ref_string_new_intern, lease->unit);
+        GET_STRING(SHARE, lease->unit);
     if (IS("lifetime"))
         GET_NAME(lifetime, Lifetime, lease->lifetime);
     if (IS("hold"))

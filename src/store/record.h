@@ -102,6 +102,7 @@ typedef struct Record {
     GArray *ops;         /* of RecordOp, never NULL */
     GArray *undone;      /* of guint64, never NULL */
     char *unknown_key;   /* the first key that this version does not know, or NULL */
+    gboolean unshared;   /* set by the reader: leases get no strings that are shared with others */
 } Record;
 
 void record_init(Record *record);

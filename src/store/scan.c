@@ -17,6 +17,7 @@
 
 typedef struct Scan {
     int fd;
+    guint64 bytes_max;
     char *window;
     size_t position; /* the next byte to look at */
     size_t end;
@@ -37,13 +38,13 @@ static int fill(Scan *scan)
     scan->end -= scan->position;
     scan->position = 0;
     while (scan->end < WINDOW_BYTES) {
-        size_t room = MIN(WINDOW_BYTES - scan->end, SCAN_BYTES_MAX - scan->result.bytes);
+        size_t room = MIN(WINDOW_BYTES - scan->end, scan->bytes_max - scan->result.bytes);
         ssize_t n;
 
         if (room == 0) {
             char more;
 
-            n = sys_read(scan->fd, &more, 1);
+            n = scan->bytes_max < SCAN_BYTES_MAX ? 0 : sys_read(scan->fd, &more, 1);
             if (n < 0)
                 return (int)n;
             scan->result.too_large = n > 0;
@@ -177,10 +178,11 @@ static char *find_marker(char *text, size_t length)
     return memmem(text, length, RECORD_MARKER, RECORD_MARKER_LENGTH);
 }
 
-int scan_file(int fd, ScanFunc func, void *data, ScanResult *ret_result)
+int scan_file(int fd, guint64 bytes_max, ScanFunc func, void *data, ScanResult *ret_result)
 {
     g_autofree char *window = g_malloc(WINDOW_BYTES);
-    Scan scan = {.fd = fd, .window = window, .line = 1};
+    Scan scan = {
+        .fd = fd, .bytes_max = MIN(bytes_max, SCAN_BYTES_MAX), .window = window, .line = 1};
     int r;
 
     begin_gap(&scan);

@@ -44,8 +44,9 @@ typedef struct ScanResult {
 
 /**
  * scan_file: calls @func for each record of @fd from its start on, in order.
+ * @bytes_max: what is beyond is not looked at, as if the file ended there; SCAN_BYTES_MAX for all.
  *
  * Linear in the file, in constant memory (some MiB). Blocks on the disk.
  * Returns: 0, or the negative errno of a failed read; the records before it were seen then.
  */
-int scan_file(int fd, ScanFunc func, void *data, ScanResult *ret_result);
+int scan_file(int fd, guint64 bytes_max, ScanFunc func, void *data, ScanResult *ret_result);

@@ -32,14 +32,12 @@
 #include "store/files.h"
 #include "store/sys.h"
 #include "util/fd.h"
+#include "util/slices.h"
 
 /* A slice is to be short beside a call; a chunk long beside a write(). */
 #define RECORDS_A_SLICE 32
 #define CHUNK_BYTES (256 * 1024)
 #define CHUNKS_UNDER_WAY_MAX 4
-
-/* A loop that is never idle gets a slice this often all the same. */
-#define SLICE_MSEC 5
 
 #define RETRY_MSEC_MIN 1000
 #define RETRY_MSEC_MAX 60000
@@ -54,8 +52,7 @@ struct Snapshot {
     SnapshotText *text;
     guint64 bytes;
     guint under_way; /* jobs that the writer has */
-    GSource *idle;   /* both drive the slices; NULL while waiting */
-    GSource *timer;
+    Slices *slices;  /* owned; NULL while waiting */
     /* the writer's own */
     int fd;
     int result;
@@ -70,7 +67,7 @@ typedef struct SnapshotJob {
     Journal *journal; /* made by the last job of SNAPSHOT_ANEW */
 } SnapshotJob;
 
-static void step(Snapshot *snapshot);
+static void step(void *data);
 
 /* ---- in the writer's thread (at start in the main one) ---- */
 
@@ -254,13 +251,7 @@ static Snapshot *snapshot_new(Store *store, SnapshotKind kind)
 
 static void stop_slices(Snapshot *snapshot)
 {
-    GSource **sources[] = {&snapshot->idle, &snapshot->timer};
-
-    for (guint i = 0; i < G_N_ELEMENTS(sources); i++) {
-        if (*sources[i])
-            g_source_destroy(*sources[i]);
-        g_clear_pointer(sources[i], g_source_unref);
-    }
+    snapshot->slices = slices_stop(snapshot->slices);
 }
 
 static Snapshot *snapshot_free(Snapshot *snapshot)
@@ -272,24 +263,10 @@ static Snapshot *snapshot_free(Snapshot *snapshot)
     return NULL;
 }
 
-static gboolean on_slice(void *data)
-{
-    step(data);
-    return G_SOURCE_CONTINUE;
-}
-
 static void start_slices(Snapshot *snapshot)
 {
-    GMainContext *context = snapshot->store->context;
-
-    if (snapshot->idle)
-        return;
-    snapshot->idle = g_idle_source_new();
-    g_source_set_callback(snapshot->idle, on_slice, snapshot, NULL);
-    (void)g_source_attach(snapshot->idle, context);
-    snapshot->timer = g_timeout_source_new(SLICE_MSEC);
-    g_source_set_callback(snapshot->timer, on_slice, snapshot, NULL);
-    (void)g_source_attach(snapshot->timer, context);
+    if (!snapshot->slices)
+        snapshot->slices = slices_start(snapshot->store->context, "snapshot", step, snapshot);
 }
 
 /* @journal: (transfer full) (nullable): the new one of SNAPSHOT_ANEW. */
@@ -429,6 +406,10 @@ static gboolean begin(Snapshot *snapshot)
 {
     Store *store = snapshot->store;
 
+    if (store->check && !snapshot->rotated) { /* it reads file by file, by their names */
+        stop_slices(snapshot);
+        return FALSE;
+    }
     if (snapshot->kind == SNAPSHOT_ANEW) {
         /* who waits for a sync may yet be told that it is there, and is not in the source */
         if (durable_first_sequence(store) <= store->sequence) {
@@ -464,8 +445,11 @@ static void take_chunk(Snapshot *snapshot)
     push_job(snapshot, text);
 }
 
-static void step(Snapshot *snapshot)
+/* A slice. */
+static void step(void *data)
 {
+    Snapshot *snapshot = data;
+
     if (!snapshot->begun && !begin(snapshot))
         return;
     if (snapshot_text_step(snapshot->text, RECORDS_A_SLICE)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
+#include "store/chain.h"
 #include "store/journal.h"
 #include "store/snapshot-text.h"
 #include "store/store.h"
@@ -8,7 +9,8 @@
 
 /*
  * The inside of the store, for its own files: store.c (appending, failing, recovering), durable.c
- * (calls that wait for a sync), snapshot.c (writing state.json), load.c (reading it).
+ * (calls that wait for a sync), snapshot.c (writing state.json), load.c (reading it), check.c
+ * (reading it while life goes on).
  */
 
 typedef enum StoreState {
@@ -55,6 +57,7 @@ struct Store {
     GQueue pending; /* of PendingCall, those that wait for a sync, oldest first */
     guint64 last_ticket;
 
+    struct StoreCheck *check;  /* under way, or NULL: no file gets another name meanwhile */
     Snapshot *snapshot;        /* being written, or NULL */
     guint64 snapshot_sequence; /* what state.json holds */
     guint64 snapshot_bytes;    /* its size */
@@ -79,6 +82,25 @@ void durable_push(Store *store, guint64 start, StoreDone done, void *data);
 void durable_barrier(Store *store);
 /** durable_first_sequence: the oldest record whose call still waits; G_MAXUINT64 = none. */
 guint64 durable_first_sequence(const Store *store);
+
+/* ---- load.c ---- */
+
+/** StoreReading: what reading needs to know of the store; a copy, good for another thread. */
+typedef struct StoreReading {
+    int dir_fd;
+    const char *dir; /* borrowed */
+    gboolean backup_corrupted;
+    guint backups_max;
+    gboolean running; /* the journal is being written to */
+    gboolean dry_run;
+    ChainLimits limits; /* ->unshared FALSE = none */
+} StoreReading;
+
+StoreReading store_reading(const Store *store, gboolean dry_run);
+/** store_read: store_load() but for what it does to the store. Any thread. */
+StoreContents *store_read(const StoreReading *reading, GError **error);
+/** store_have_read: the rest of it. In the main loop. */
+void store_have_read(Store *store, const StoreContents *contents, gboolean dry_run);
 
 /* ---- snapshot.c ---- */
 

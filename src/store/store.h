@@ -96,6 +96,20 @@ typedef struct StoreContents {
  *     be made (the damaged file is left as it is then).
  */
 StoreContents *store_load(Store *store, gboolean dry_run, GError **error);
+
+/**
+ * StoreChecked: @contents (transfer full), or NULL with @error; as store_load() returns them, but
+ * its leases have neither service type nor unit.
+ */
+typedef void (*StoreChecked)(StoreContents *contents, const GError *error, void *data);
+
+/**
+ * store_check: store_load() of a running store, on another thread: reads what is there now, and
+ * not what is appended meanwhile. A snapshot that is to begin waits for its end. One at a time.
+ * Does not block.
+ * @done: called once, from the main loop or from within store_close(), never from within the call.
+ */
+void store_check(Store *store, gboolean dry_run, StoreChecked done, void *data);
 StoreContents *store_contents_free(StoreContents *contents);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreContents, store_contents_free)
 

@@ -131,7 +131,7 @@ static Contents read_folder(void)
 {
     AUTO_FD dir_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
     g_autoptr(GError) error = NULL;
-    Contents contents = {chain_read(dir_fd, folder, FILE_SNAPSHOT, &error)};
+    Contents contents = {chain_read(dir_fd, folder, FILE_SNAPSHOT, NULL, &error)};
     GHashTableIter iter;
     void *value;
 

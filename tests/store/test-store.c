@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "fixture.h"
+#include "store/sys.h"
 
 static void test_empty(void)
 {
@@ -201,6 +202,86 @@ static void test_compact_under_load(void)
     g_assert_cmpuint(fixture->snapshots_failed, ==, 0);
 }
 
+/* ---- a check of the running store ---- */
+
+typedef struct Held {
+    GThread *main;
+    GMutex lock;
+    GCond changed;
+    guint calls; /* of other threads than the main one */
+    gboolean held, released;
+} Held;
+
+/* Stops the check between two of the files that it reads. */
+static int on_held_call(SysCall call, size_t *length, void *data)
+{
+    Held *hold = data;
+
+    if (call != SYS_CALL_OPEN || g_thread_self() == hold->main)
+        return 0;
+    g_mutex_lock(&hold->lock);
+    hold->held = ++hold->calls == 2;
+    while (hold->held && !hold->released)
+        g_cond_wait(&hold->changed, &hold->lock);
+    hold->held = FALSE;
+    g_mutex_unlock(&hold->lock);
+    return 0;
+}
+
+static gboolean is_held(Held *hold)
+{
+    gboolean held;
+
+    g_mutex_lock(&hold->lock);
+    held = hold->held;
+    g_mutex_unlock(&hold->lock);
+    return held;
+}
+
+static void on_checked(StoreContents *contents, const GError *error, void *data)
+{
+    g_assert_no_error(error);
+    *(StoreContents **)data = contents;
+}
+
+/* What is granted, and a snapshot that is due, do not change what is read. */
+static void test_check(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(StoreContents) contents = NULL;
+    Held hold = {.main = g_thread_self()};
+    gint64 end_usec = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+
+    fixture_start(fixture);
+    fixture_settle(fixture);
+    for (guint port = 3000; port < 3005; port++)
+        g_assert_true(fixture_grant(fixture, (guint16)port, NULL));
+    sys_set_hook(on_held_call, &hold);
+    store_check(fixture->store, FALSE, on_checked, &contents);
+    while (!is_held(&hold) && g_get_monotonic_time() < end_usec)
+        g_thread_yield();
+    g_assert_true(is_held(&hold));
+    store_compact(fixture->store);
+    for (guint port = 3005; port < 3020; port++) {
+        g_assert_true(fixture_grant(fixture, (guint16)port, NULL));
+        g_usleep(1000); /* so that what is timed in the loop is due */
+        (void)g_main_context_iteration(fixture->context, FALSE);
+    }
+    g_assert_null(contents);
+    g_mutex_lock(&hold.lock);
+    hold.released = TRUE;
+    g_cond_signal(&hold.changed);
+    g_mutex_unlock(&hold.lock);
+    while (!contents)
+        fixture_turn(fixture);
+    g_assert_cmpuint(contents->leases->len, ==, 5);
+    g_assert_cmpuint(contents->damage->len, ==, 0);
+    g_assert_false(contents->torn_tail);
+    fixture_settle(fixture); /* the snapshot, which waited */
+    sys_set_hook(NULL, NULL);
+    fixture_assert_disk(fixture);
+}
+
 static void test_for_a_person(void)
 {
     g_autoptr(Fixture) fixture = fixture_new();
@@ -245,6 +326,7 @@ int main(int argc, char **argv)
     g_test_add_func("/store/starts", test_starts);
     g_test_add_func("/store/set-aside", test_set_aside);
     g_test_add_func("/store/compact-under-load", test_compact_under_load);
+    g_test_add_func("/store/check", test_check);
     g_test_add_func("/store/for-a-person", test_for_a_person);
     return g_test_run();
 }
