@@ -26,6 +26,8 @@ void caller_init(Caller *caller, Connection *connection, const char *name, uid_t
 /* Leaves calls that cannot be called back, on their way to the disk, to their own end. */
 static void forsake(Call *call)
 {
+    Manager *manager = call->context->manager;
+
     g_queue_unlink(&call->caller->calls, &call->node);
     if (call->asking) {
         authority_forget(call);
@@ -41,7 +43,7 @@ static void forsake(Call *call)
         manager_job_cancel(call->job);
     else if (call->bulk)
         bulk_cancel(call->bulk);
-    else
+    else if (!manager_withdraw(manager, call))
         return;
     (void)call_free(call);
 }

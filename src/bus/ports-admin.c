@@ -59,22 +59,26 @@ int ports_reload(sd_bus_message *m, void *userdata, sd_bus_error *error)
 
 /* ---- Recover ---- */
 
-static void recover_allowed(Call *call, const GError *refusal)
+static void recover_done(gboolean ok, GVariant *steps, const GError *error, void *data)
 {
     g_autoptr(sd_bus_message) reply = NULL;
-    g_autoptr(GVariant) steps = NULL;
-    gboolean ok;
+    Call *call = data;
 
-    if (refusal) {
-        call_refuse(call, refusal);
-        return;
-    }
-    ok = manager_recover(call->context->manager, call->number, &steps);
-    if (sd_bus_message_new_method_return(call->message, &reply) >= 0 &&
-        sd_bus_message_append(reply, "b", ok) >= 0 && encode_gvariant(reply, steps) >= 0)
+    if (error)
+        call_refuse(call, error);
+    else if (sd_bus_message_new_method_return(call->message, &reply) >= 0 &&
+             sd_bus_message_append(reply, "b", ok) >= 0 && encode_gvariant(reply, steps) >= 0)
         (void)call_send(call, reply); /* a broken connection ends by itself */
     else
         (void)call_free(call);
+}
+
+static void recover_allowed(Call *call, const GError *refusal)
+{
+    if (refusal)
+        call_refuse(call, refusal);
+    else
+        manager_recover(call->context->manager, call->number, recover_done, call);
 }
 
 int ports_recover(sd_bus_message *m, void *userdata, sd_bus_error *error)

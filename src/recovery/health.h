@@ -28,6 +28,9 @@ gboolean health_is_busy(const HealthMonitor *monitor);
 /** health_configuration_changed: takes new intervals; switches on or off. */
 void health_configuration_changed(HealthMonitor *monitor);
 
+/** health_withdraw: manager_withdraw() of the manager's header, for cleanups. */
+gboolean health_withdraw(HealthMonitor *monitor, const void *data);
+
 /**
  * health_sweep_now: manager_cleanup() of the manager's header.
  */

@@ -46,6 +46,8 @@ struct Manager {
     Deadline *telling;       /* of untold; NULL = nothing to tell */
     guint failed_starts;     /* in a row that did not get through recovery, before this one */
     guint startup_retry_msec;
+    struct Rerun *rerun;     /* the recovery on request that is under way, NULL = none */
+    GQueue reruns;           /* of Rerun: those that wait for it */
     Deadline *startup_retry; /* the state could not be read, another attempt is due; NULL = none */
 };
 

@@ -100,6 +100,7 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     manager->recovering = TRUE;
     g_queue_init(&manager->jobs);
     g_queue_init(&manager->parked);
+    g_queue_init(&manager->reruns);
     release_init(manager);
     conflicts_init(manager);
     manager->expiries = g_hash_table_new(NULL, NULL);
@@ -120,6 +121,7 @@ Manager *manager_free(Manager *manager)
         return NULL;
     manager->listener = NULL;
     manager->became_idle = NULL;
+    startup_rerun_cancel(manager);
     manager->store = store_close(manager->store);
     manager_jobs_cancel_all(manager);
     conflicts_deinit(manager);
@@ -271,18 +273,14 @@ void manager_announce(Manager *manager)
         startup_tell(manager, manager->report);
 }
 
-gboolean manager_recover(Manager *manager, gboolean dry_run, GVariant **ret_steps)
+void manager_recover(Manager *manager, gboolean dry_run, RecoverDone done, void *data)
 {
-    g_autoptr(RecoveryReport) report = startup_rerun(manager, dry_run);
-    gboolean ok = report->ok;
+    startup_rerun(manager, dry_run, done, data);
+}
 
-    *ret_steps = recovery_report_steps(report);
-    if (!dry_run) {
-        startup_tell(manager, report);
-        recovery_report_free(manager->report);
-        manager->report = g_steal_pointer(&report);
-    }
-    return ok;
+gboolean manager_withdraw(Manager *manager, const void *data)
+{
+    return health_withdraw(manager->health, data) || startup_rerun_withdraw(manager, data);
 }
 
 GVariant *manager_recovery_report(const Manager *manager)
@@ -335,7 +333,7 @@ const Configuration *manager_configuration(const Manager *manager)
 gboolean manager_is_idle(const Manager *manager)
 {
     return registry_count(manager->registry) == 0 && manager->jobs.length == 0 &&
-           manager->releases_on_disk == 0 && manager->letting.length == 0 &&
+           manager->releases_on_disk == 0 && manager->letting.length == 0 && !manager->rerun &&
            !health_is_busy(manager->health) && store_idle(manager->store);
 }
 

@@ -225,11 +225,26 @@ gboolean manager_reload(Manager *manager, GError **error);
 void manager_announce(Manager *manager);
 
 /**
- * manager_recover: runs the recovery steps now (layer 3) and tells them, unless @dry_run.
- * @ret_steps: (transfer full): a(ssa{sv}) step, result, details.
- * Returns: whether no step failed.
+ * RecoverDone: @ok: no step failed; @steps: a(ssa{sv}) step, result, details; borrowed. With @error
+ * in OUTCOME_ERROR (OUTCOME_BUSY) the manager is being freed, and @steps is NULL.
  */
-gboolean manager_recover(Manager *manager, gboolean dry_run, GVariant **ret_steps);
+typedef void (*RecoverDone)(gboolean ok, GVariant *steps, const GError *error, void *data);
+
+/**
+ * manager_recover: runs the recovery steps (layer 3) beside everything else and tells them: the
+ * files on disk are read and held against memory, the configuration is read anew without taking
+ * effect, orphans and duplicate singletons end. One after the other. Does not block.
+ * @dry_run: only says what would be done, and tells nothing.
+ * @done: once, from the main loop or from within manager_free().
+ */
+void manager_recover(Manager *manager, gboolean dry_run, RecoverDone done, void *data);
+
+/**
+ * manager_withdraw: a cleanup or a recovery that was asked for with @data and waits for its turn is
+ * not made, and its done is not called. Returns: FALSE where none waits; one that is under way goes
+ * on and calls its done.
+ */
+gboolean manager_withdraw(Manager *manager, const void *data);
 
 /** manager_recovery_report: (transfer full): a{sv} of the last recovery that was not a dry run. */
 GVariant *manager_recovery_report(const Manager *manager);

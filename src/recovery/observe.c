@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "recovery/observe.h"
 
+#include <gio/gio.h>
+
 #include "probe/process.h"
 
 static gboolean is_owner(const Lease *lease, const SocketEntry *entry)
@@ -57,24 +59,72 @@ Fact observe_served(const Lease *lease, const SocketTable *table, Fact *ret_by_o
     return served;
 }
 
-LeaseFacts *observe_leases(Lease *const *leases, guint n, const SocketTable *table)
+LeaseFacts observe_lease(const Lease *lease, const SocketTable *table)
 {
-    LeaseFacts *facts = g_new0(LeaseFacts, n);
+    LeaseFacts facts = {0};
 
-    for (guint i = 0; i < n; i++) {
-        facts[i].served = observe_served(leases[i], table, &facts[i].served_by_owner, NULL);
-        if (leases[i]->process.pid <= 0)
-            continue;
-        switch (process_check(&leases[i]->process, NULL)) {
-        case PROCESS_ALIVE:
-            facts[i].process_runs = FACT_YES;
-            break;
-        case PROCESS_DEAD:
-            facts[i].process_runs = FACT_NO;
-            break;
-        case PROCESS_UNKNOWN:
-            break;
-        }
+    facts.served = observe_served(lease, table, &facts.served_by_owner, NULL);
+    if (lease->process.pid <= 0)
+        return facts;
+    switch (process_check(&lease->process, NULL)) {
+    case PROCESS_ALIVE:
+        facts.process_runs = FACT_YES;
+        break;
+    case PROCESS_DEAD:
+        facts.process_runs = FACT_NO;
+        break;
+    case PROCESS_UNKNOWN:
+        break;
     }
     return facts;
+}
+
+LeaseFacts observe_now(const Lease *lease)
+{
+    g_autoptr(SocketTable) table = socket_table_dump_deep(
+        (PortRange){lease->port, lease->port}, lease->protocol, SOCKET_DEPTH_LISTENING, NULL);
+
+    return observe_lease(lease, table);
+}
+
+/* ---- the picture ---- */
+
+typedef struct Taking {
+    ObserveTaken taken;
+    void *data;
+} Taking;
+
+static void take(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+    GError *error = NULL;
+    SocketTable *table =
+        socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, &error);
+
+    if (table)
+        g_task_return_pointer(task, table, (GDestroyNotify)(void (*)(void))socket_table_free);
+    else
+        g_task_return_error(task, error);
+}
+
+static void on_taken(GObject *source, GAsyncResult *result, gpointer data)
+{
+    g_autofree Taking *taking = data;
+    g_autoptr(GError) error = NULL;
+    SocketTable *table = g_task_propagate_pointer(G_TASK(result), &error);
+
+    taking->taken(table, error, taking->data);
+}
+
+void observe_take(GMainContext *context, ObserveTaken taken, void *data)
+{
+    Taking *taking = g_new(Taking, 1);
+    g_autoptr(GTask) task = NULL;
+
+    *taking = (Taking){taken, data};
+    /* A task comes back to the context that is the thread's default when it is made. */
+    g_main_context_push_thread_default(context);
+    task = g_task_new(NULL, NULL, on_taken, taking);
+    g_main_context_pop_thread_default(context);
+    g_task_set_source_tag(task, observe_take);
+    g_task_run_in_thread(task, take);
 }

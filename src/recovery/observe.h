@@ -14,5 +14,19 @@
 Fact observe_served(const Lease *lease, const SocketTable *table, Fact *ret_by_owner,
                     const SocketEntry **ret_entry);
 
-/** observe_leases: facts for all of @n leases from one table. (transfer full): an array of @n. */
-LeaseFacts *observe_leases(Lease *const *leases, guint n, const SocketTable *table);
+/** observe_lease: all facts about @lease. @table: (nullable): NULL = who listens is not known. */
+LeaseFacts observe_lease(const Lease *lease, const SocketTable *table);
+
+/** observe_now: the same from a picture of its ports alone, taken now. Blocks for a netlink call.
+ */
+LeaseFacts observe_now(const Lease *lease);
+
+/** ObserveTaken: @table: (transfer full), or NULL with @error. */
+typedef void (*ObserveTaken)(SocketTable *table, const GError *error, void *data);
+
+/**
+ * observe_take: takes a picture of all that listens, on another thread, because it takes longer
+ * than a turn of the loop may.
+ * @taken: called once, in @context; there is no way to call it off.
+ */
+void observe_take(GMainContext *context, ObserveTaken taken, void *data);

@@ -13,16 +13,23 @@ typedef struct Run {
     GPtrArray *leases; /* of Lease * */
     LeaseFacts *facts;
     Verdict *verdicts;
-    SocketTable *table; /* NULL = could not be taken */
+    RecoveryStep *found_in; /* the step that a verdict to drop is a finding of */
+    SocketTable *table;     /* NULL = could not be taken */
     Fact same_boot;
     gboolean lost; /* records are missing */
 } Run;
 
-/** startup_look: takes the facts of @run->leases; makes room for the verdicts. */
-void startup_look(Run *run);
+/** startup_set_table: @table: (transfer full) (nullable): NULL with @error, which is reported. */
+void startup_set_table(Run *run, SocketTable *table, const GError *error);
 
-/** startup_judge: all verdicts, and what the report says of them. */
+/** startup_make_room: for the facts and verdicts of @run->leases. */
+void startup_make_room(Run *run);
+
+/** startup_judge: all verdicts, from the facts. */
 void startup_judge(Run *run);
+
+/** startup_report_verdict: counts and reports that lease @i of @run->leases is dropped. */
+void startup_report_verdict(Run *run, guint i);
 
 /** startup_validate_config: warns of ranges that the kernel gives ports from. */
 void startup_validate_config(Run *run);
@@ -38,6 +45,9 @@ void startup_take_held(Run *run);
  * granted to anybody until its listener is gone.
  */
 void startup_quarantine(Run *run);
+
+/** startup_clear: frees what @run holds, but for the report. */
+void startup_clear(Run *run);
 
 /** startup_finish: closes the report, logs it and frees what @run holds, but for the report. */
 void startup_finish(Run *run);

@@ -15,56 +15,72 @@
 #define RETRY_MSEC_MIN 500
 #define RETRY_MSEC_MAX 30000
 
-void startup_look(Run *run)
+void startup_set_table(Run *run, SocketTable *table, const GError *error)
 {
-    g_autoptr(GError) error = NULL;
-
-    run->table =
-        socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, &error);
-    if (!run->table)
+    run->table = table;
+    if (!table)
         recovery_report_add(run->report, RECOVERY_VALIDATE_STATE, STEP_WARNING,
                             "who listens where is not known, so no lease ends for it: %s",
                             error->message);
-    run->facts = observe_leases((Lease *const *)run->leases->pdata, run->leases->len, run->table);
-    run->verdicts = g_new0(Verdict, run->leases->len);
 }
 
-/* Reports the verdicts that came since the last call as findings of @step. */
-static void report_verdicts(Run *run, RecoveryStep step, GArray *told)
+void startup_make_room(Run *run)
 {
-    for (guint i = 0; i < run->leases->len; i++) {
-        const Lease *lease = run->leases->pdata[i];
-        const Verdict *verdict = &run->verdicts[i];
+    run->facts = g_new0(LeaseFacts, run->leases->len);
+    run->verdicts = g_new0(Verdict, run->leases->len);
+    run->found_in = g_new(RecoveryStep, run->leases->len);
+    for (guint i = 0; i < run->leases->len; i++)
+        run->found_in[i] = _RECOVERY_STEP_MAX;
+}
 
-        if (!verdict->drop || g_array_index(told, gboolean, i))
-            continue;
-        g_array_index(told, gboolean, i) = TRUE;
-        run->report->dropped++;
-        recovery_report_add(run->report, step, STEP_REPAIRED,
-                            "lease %s on port %u/%s of service type %s ends (%s): %s",
-                            lease->id.text, lease->port, protocol_to_string(lease->protocol),
-                            lease->service_type, reason_to_string(verdict->reason), verdict->why);
-    }
+static void look(Run *run)
+{
+    g_autoptr(GError) error = NULL;
+    SocketTable *table =
+        socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, &error);
+
+    startup_set_table(run, table, error);
+    startup_make_room(run);
+    for (guint i = 0; i < run->leases->len; i++)
+        run->facts[i] = observe_lease(run->leases->pdata[i], table);
+}
+
+/* The verdicts that came since the last call are findings of @step. */
+static void note_verdicts(Run *run, RecoveryStep step)
+{
+    for (guint i = 0; i < run->leases->len; i++)
+        if (run->verdicts[i].drop && run->found_in[i] == _RECOVERY_STEP_MAX)
+            run->found_in[i] = step;
+}
+
+void startup_report_verdict(Run *run, guint i)
+{
+    const Lease *lease = run->leases->pdata[i];
+    const Verdict *verdict = &run->verdicts[i];
+
+    run->report->dropped++;
+    recovery_report_add(run->report, run->found_in[i], STEP_REPAIRED,
+                        "lease %s on port %u/%s of service type %s ends (%s): %s", lease->id.text,
+                        lease->port, protocol_to_string(lease->protocol), lease->service_type,
+                        reason_to_string(verdict->reason), verdict->why);
 }
 
 void startup_judge(Run *run)
 {
     Lease *const *leases = (Lease *const *)run->leases->pdata;
     guint n = run->leases->len;
-    g_autoptr(GArray) told = g_array_sized_new(FALSE, TRUE, sizeof(gboolean), n);
 
-    g_array_set_size(told, n);
     run->report->steps[RECOVERY_CLEAN_ORPHANS].ran = TRUE;
     run->report->steps[RECOVERY_VERIFY_SINGLETONS].ran = TRUE;
     /* What the reboot ended does not compete with what it left. */
     judge_boot(leases, run->verdicts, n, run->same_boot);
-    report_verdicts(run, RECOVERY_CLEAN_ORPHANS, told);
+    note_verdicts(run, RECOVERY_CLEAN_ORPHANS);
     judge_ports(leases, run->facts, run->verdicts, n);
-    report_verdicts(run, RECOVERY_VALIDATE_STATE, told);
+    note_verdicts(run, RECOVERY_VALIDATE_STATE);
     judge_orphans(leases, run->facts, run->verdicts, n, g_get_real_time());
-    report_verdicts(run, RECOVERY_CLEAN_ORPHANS, told);
+    note_verdicts(run, RECOVERY_CLEAN_ORPHANS);
     judge_singletons(leases, run->facts, run->verdicts, n, run->manager->config);
-    report_verdicts(run, RECOVERY_VERIFY_SINGLETONS, told);
+    note_verdicts(run, RECOVERY_VERIFY_SINGLETONS);
 }
 
 static gboolean has_port_of(PortRange range, const PortSet *ports)
@@ -226,13 +242,19 @@ static void close_report(RecoveryReport *report)
     event_recovery_finished(report);
 }
 
-void startup_finish(Run *run)
+void startup_clear(Run *run)
 {
-    close_report(run->report);
     g_clear_pointer(&run->leases, g_ptr_array_unref);
     g_clear_pointer(&run->table, socket_table_free);
     g_clear_pointer(&run->facts, g_free);
     g_clear_pointer(&run->verdicts, g_free);
+    g_clear_pointer(&run->found_in, g_free);
+}
+
+void startup_finish(Run *run)
+{
+    close_report(run->report);
+    startup_clear(run);
 }
 
 /* ---- the attempts ---------------------------------------------------------------------------- */
@@ -283,9 +305,12 @@ static void recover(Run *run, const StoreContents *contents, const Id *boot_id)
     run->leases = g_ptr_array_ref(contents->leases);
     run->same_boot = compare_boots(&contents->boot_id, boot_id);
     startup_report_damage(run, contents);
-    startup_look(run);
+    look(run);
     if (full) {
         startup_judge(run);
+        for (guint i = 0; i < run->leases->len; i++)
+            if (run->verdicts[i].drop)
+                startup_report_verdict(run, i);
     } else {
         /* Two leases on one port cannot be entered, whatever the configuration says. */
         judge_ports((Lease *const *)run->leases->pdata, run->facts, run->verdicts,
@@ -362,11 +387,10 @@ void startup_run(Manager *manager)
     store_note_recovered(manager->store);
 }
 
-void startup_tell(Manager *manager, RecoveryReport *report)
+void startup_tell_end(Manager *manager, RecoveryReport *report)
 {
     g_autoptr(GVariant) summary = NULL;
 
-    MANAGER_TELL(manager, recovery_started, report->trigger);
     for (RecoveryStep step = 0; step < _RECOVERY_STEP_MAX; step++)
         if (report->steps[step].ran) {
             g_autoptr(GVariant) details = g_variant_ref_sink(recovery_report_step(report, step));
@@ -378,4 +402,10 @@ void startup_tell(Manager *manager, RecoveryReport *report)
     g_array_set_size(report->ended, 0);
     summary = g_variant_ref_sink(recovery_report_summary(report));
     MANAGER_TELL(manager, recovery_finished, report->ok, summary);
+}
+
+void startup_tell(Manager *manager, RecoveryReport *report)
+{
+    MANAGER_TELL(manager, recovery_started, report->trigger);
+    startup_tell_end(manager, report);
 }

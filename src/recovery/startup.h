@@ -67,17 +67,19 @@ void startup_run(Manager *manager);
 
 /** startup_tell: the signals of @report, and those of the leases that ended in it, once. */
 void startup_tell(Manager *manager, RecoveryReport *report);
+/** startup_tell_end: the same without RecoveryStarted. */
+void startup_tell_end(Manager *manager, RecoveryReport *report);
 
 /**
  * startup_warn_of_ranges: logs which configured ranges the kernel gives ports from. Does not block.
  */
 void startup_warn_of_ranges(Manager *manager);
 
-/**
- * startup_rerun: the steps on the running daemon: the files on disk are read and held against
- * memory, the configuration is read anew without taking effect, orphans and duplicate singletons
- * end.
- * @dry_run: only says what would be done.
- * Returns: (transfer full): the report.
- */
-RecoveryReport *startup_rerun(Manager *manager, gboolean dry_run);
+/** startup_rerun: see manager_recover(). */
+void startup_rerun(Manager *manager, gboolean dry_run, RecoverDone done, void *data);
+
+/** startup_rerun_withdraw: see manager_withdraw(). */
+gboolean startup_rerun_withdraw(Manager *manager, const void *data);
+
+/** startup_rerun_cancel: refuses those who wait for one. */
+void startup_rerun_cancel(Manager *manager);

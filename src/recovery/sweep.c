@@ -8,13 +8,12 @@
  */
 #include "recovery/sweep.h"
 
-#include <gio/gio.h>
-
 #include "recovery/deaths.h"
 #include "recovery/events.h"
 #include "recovery/hold.h"
 #include "recovery/metrics.h"
 #include "recovery/observe.h"
+#include "util/slices.h"
 
 #define SLICE_USEC 1000
 /*
@@ -26,7 +25,7 @@
 typedef struct Sweep {
     HealthMonitor *monitor; /* NULL once it was cancelled */
     SocketTable *table;     /* NULL until the picture is there */
-    GSource *slices;        /* owned, NULL until the picture is there */
+    Slices *slices;         /* owned, NULL until the picture is there */
     guint32 cursor;
     gboolean counting; /* the first pass */
     guint watched, silent;
@@ -43,9 +42,7 @@ typedef struct Sweep {
 
 static void sweep_free(Sweep *sweep)
 {
-    if (sweep->slices)
-        g_source_destroy(sweep->slices);
-    g_clear_pointer(&sweep->slices, g_source_unref);
+    sweep->slices = slices_stop(sweep->slices);
     g_clear_pointer(&sweep->table, socket_table_free);
     g_clear_pointer(&sweep->findings, g_array_unref);
     g_free(sweep);
@@ -90,10 +87,7 @@ static void finish_well(Sweep *sweep)
  */
 static gboolean is_unused_now(const Lease *lease)
 {
-    g_autoptr(SocketTable) table = socket_table_dump_deep(
-        (PortRange){lease->port, lease->port}, lease->protocol, SOCKET_DEPTH_LISTENING, NULL);
-
-    return observe_served(lease, table, NULL, NULL) == FACT_NO;
+    return observe_now(lease).served == FACT_NO;
 }
 
 static void end_now(Sweep *sweep, Lease *lease, Reason reason)
@@ -218,7 +212,7 @@ static void end_count(Sweep *sweep)
 
 /* ---- slices ---------------------------------------------------------------------------------- */
 
-static gboolean slice(gpointer data)
+static void slice(void *data)
 {
     Sweep *sweep = data;
     const Registry *registry = sweep->monitor->manager->registry;
@@ -229,7 +223,7 @@ static gboolean slice(gpointer data)
 
         if (!lease && !sweep->counting) {
             finish_well(sweep);
-            return G_SOURCE_REMOVE;
+            return;
         }
         if (!lease)
             end_count(sweep);
@@ -238,38 +232,15 @@ static gboolean slice(gpointer data)
         else
             judge_one(sweep, lease);
     } while (g_get_monotonic_time() < end_usec);
-    return G_SOURCE_CONTINUE;
-}
-
-static void begin_slices(Sweep *sweep)
-{
-    sweep->counting = TRUE;
-    sweep->slices = g_idle_source_new();
-    g_source_set_static_name(sweep->slices, "sweep");
-    g_source_set_callback(sweep->slices, slice, sweep, NULL);
-    (void)g_source_attach(sweep->slices, sweep->monitor->manager->context);
 }
 
 /* ---- the picture ----------------------------------------------------------------------------- */
 
-static void take_picture(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
-{
-    GError *error = NULL;
-    SocketTable *table =
-        socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, &error);
-
-    if (table)
-        g_task_return_pointer(task, table, (GDestroyNotify)(void (*)(void))socket_table_free);
-    else
-        g_task_return_error(task, error);
-}
-
-static void picture_taken(GObject *source, GAsyncResult *result, gpointer data)
+static void picture_taken(SocketTable *table, const GError *error, void *data)
 {
     Sweep *sweep = data;
-    g_autoptr(GError) error = NULL;
 
-    sweep->table = g_task_propagate_pointer(G_TASK(result), &error);
+    sweep->table = table;
     if (!sweep->monitor) {
         sweep_free(sweep);
         return;
@@ -283,24 +254,17 @@ static void picture_taken(GObject *source, GAsyncResult *result, gpointer data)
         finish(sweep, refusal);
         return;
     }
-    begin_slices(sweep);
+    sweep->counting = TRUE;
+    sweep->slices = slices_start(sweep->monitor->manager->context, "sweep", slice, sweep);
 }
 
 static void start(HealthMonitor *monitor, Sweep *sweep)
 {
-    GMainContext *context = monitor->manager->context;
-    g_autoptr(GTask) task = NULL;
-
     sweep->monitor = monitor;
     sweep->findings = g_array_new(FALSE, FALSE, sizeof(CleanupFinding));
     monitor->sweep = sweep;
     monitor->next_sweep = deadline_cancel(monitor->next_sweep);
-    /* A task comes back to the context that is the thread's default when it is made. */
-    g_main_context_push_thread_default(context);
-    task = g_task_new(NULL, NULL, picture_taken, sweep);
-    g_main_context_pop_thread_default(context);
-    g_task_set_source_tag(task, start);
-    g_task_run_in_thread(task, take_picture);
+    observe_take(monitor->manager->context, picture_taken, sweep);
 }
 
 void sweep_start(HealthMonitor *monitor)
@@ -323,6 +287,20 @@ void health_sweep_now(HealthMonitor *monitor, uid_t uid, gboolean dry_run, Clean
         g_queue_push_tail_link(&monitor->cleanups, &sweep->waiting);
     else
         start(monitor, sweep);
+}
+
+gboolean health_withdraw(HealthMonitor *monitor, const void *data)
+{
+    for (GList *link = monitor->cleanups.head; link; link = link->next) {
+        Sweep *sweep = link->data;
+
+        if (sweep->data != data)
+            continue;
+        g_queue_unlink(&monitor->cleanups, link);
+        sweep_free(sweep);
+        return TRUE;
+    }
+    return FALSE;
 }
 
 static void refuse(Sweep *sweep)

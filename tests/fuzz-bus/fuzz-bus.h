@@ -127,10 +127,15 @@ pid_t outside_process(Outside *outside, uid_t uid);
 void outside_keep(Outside *outside, int fd);
 extern const char outside_configuration[];
 
+/** SASL: a whole handshake from the client's side. */
+#define SASL "\0AUTH EXTERNAL\r\nDATA\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n"
+
 Garbage *garbage_new(Fuzz *fuzz);
 void garbage_free(Garbage *garbage);
 /** garbage_step: something on the direct socket that no client would send. */
 void garbage_step(Garbage *garbage);
+/** garbage_ping: (transfer full): Ping, in either byte order; @fds: how many it says to carry. */
+GByteArray *garbage_ping(gboolean big, guint32 fds);
 
 /* ---- the monitor: hears all signals, and compares ---- */
 

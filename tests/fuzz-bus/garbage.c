@@ -10,7 +10,6 @@
 #include "fuzz-bus.h"
 
 #define OPEN_MAX_CONNECTIONS 24
-#define SASL "\0AUTH EXTERNAL\r\nDATA\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n"
 
 struct Garbage {
     Fuzz *fuzz;
@@ -64,8 +63,7 @@ static void put_text(GByteArray *out, gboolean big, guint8 field, char type, con
     g_byte_array_append(out, (const guint8 *)text, (guint)length + 1);
 }
 
-/* Ping, in either byte order; @fds: how many it says to carry. */
-static GByteArray *ping(gboolean big, guint32 fds)
+GByteArray *garbage_ping(gboolean big, guint32 fds)
 {
     GByteArray *out = g_byte_array_new();
     guint8 head[] = {big ? 'B' : 'l', 1, 0, 1};
@@ -153,7 +151,7 @@ static void send_bad_message(const Fuzz *fuzz, int fd)
 {
     gboolean big = fuzz_one_in(fuzz, 2);
     guint what = fuzz_dice(fuzz, 8);
-    g_autoptr(GByteArray) message = ping(big, what == 1 ? 3 : what == 2 ? 1 : 0);
+    g_autoptr(GByteArray) message = garbage_ping(big, what == 1 ? 3 : what == 2 ? 1 : 0);
 
     send_bytes(fd, SASL, sizeof SASL - 1);
     switch (what) {

@@ -760,13 +760,17 @@ static void test_cleanup_not_recorded(void)
 
 static void test_leave_during_cleanup(void)
 {
-    g_auto(Cleanup) first = {0}, second = {0};
+    g_auto(Cleanup) first = {0}, second = {0}, withdrawn = {0};
     g_autoptr(Fixture) f = fixture_started(SLOW);
 
     (void)fixture_grant(f, FIXTURE_REQUEST("dev"));
     manager_cleanup(f->manager, (uid_t)-1, FALSE, on_cleaned, &first);
+    manager_cleanup(f->manager, (uid_t)-1, FALSE, on_cleaned, &withdrawn);
     manager_cleanup(f->manager, (uid_t)-1, FALSE, on_cleaned, &second);
+    g_assert_false(manager_withdraw(f->manager, &first)); /* it has begun */
+    g_assert_true(manager_withdraw(f->manager, &withdrawn));
     fixture_stop(f);
+    g_assert_cmpuint(withdrawn.answers, ==, 0);
     g_assert_cmpuint(first.answers, ==, 1);
     g_assert_cmpuint(second.answers, ==, 1);
     g_assert_cmpint(first.code, ==, OUTCOME_BUSY);

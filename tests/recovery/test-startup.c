@@ -498,11 +498,45 @@ static void test_cannot_be_read(void)
 
 /* ---- Recover ---- */
 
+typedef struct Recovered {
+    gboolean over, ok;
+    GVariant *steps; /* owned */
+    char *refusal;   /* owned, NULL = none */
+} Recovered;
+
+static void recovered_clear(Recovered *recovered)
+{
+    g_clear_pointer(&recovered->steps, g_variant_unref);
+    g_clear_pointer(&recovered->refusal, g_free);
+    *recovered = (Recovered){0};
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Recovered, recovered_clear)
+
+static void on_recovered(gboolean ok, GVariant *steps, const GError *error, void *data)
+{
+    Recovered *recovered = data;
+
+    g_assert_false(recovered->over);
+    recovered->over = TRUE;
+    recovered->ok = ok;
+    recovered->steps = steps ? g_variant_ref(steps) : NULL;
+    recovered->refusal = error ? g_strdup(error->message) : NULL;
+}
+
+static void recover(Fixture *f, gboolean dry_run, Recovered *recovered)
+{
+    recovered_clear(recovered);
+    manager_recover(f->manager, dry_run, on_recovered, recovered);
+    g_assert_false(recovered->over);
+    fixture_wait(f, recovered->over);
+    g_assert_null(recovered->refusal);
+    g_assert_cmpuint(g_variant_n_children(recovered->steps), ==, 5);
+}
+
 static void test_recover(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
-    g_autoptr(GVariant) steps = NULL;
-    g_autoptr(GVariant) dry_steps = NULL;
+    g_auto(Recovered) recovered = {0};
     Server server;
 
     /* health does not see it, so that recovery has something to find */
@@ -514,12 +548,13 @@ static void test_recover(void)
     server_end(&server);
 
     fixture_forget(f);
-    g_assert_true(manager_recover(f->manager, TRUE, &dry_steps));
-    g_assert_cmpuint(g_variant_n_children(dry_steps), ==, 5);
+    recover(f, TRUE, &recovered);
+    g_assert_true(recovered.ok);
     g_assert_cmpuint(registry_count(f->manager->registry), ==, 2);
     g_assert_cmpuint(f->told->len, ==, 0);
 
-    g_assert_true(manager_recover(f->manager, FALSE, &steps));
+    recover(f, FALSE, &recovered);
+    g_assert_true(recovered.ok);
     g_assert_cmpuint(registry_count(f->manager->registry), ==, 1);
     g_assert_cmpuint(fixture_told(f, "released 3000 orphaned stale"), ==, 1);
     g_assert_cmpuint(fixture_told(f, "recovery request"), ==, 1);
@@ -532,21 +567,72 @@ static void test_recover(void)
 static void test_recover_while_syncing(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
-    g_autoptr(GVariant) steps = NULL;
+    g_auto(Recovered) recovered = {0};
     g_autoptr(Ask) ask = NULL;
 
     ask = fixture_ask(f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PERSISTENT));
     g_assert_nonnull(ask->job);
-    g_assert_true(manager_recover(f->manager, FALSE, &steps));
+    recover(f, FALSE, &recovered);
+    g_assert_true(recovered.ok);
     g_assert_cmpuint(fixture_told(f, "step validate-state repaired"), ==, 0);
     ask_wait(ask);
     g_assert_cmpint(ask->outcome, ==, OUTCOME_OK);
 }
 
+/* What is written while the files are read is no damage, and no difference. */
+static void test_recover_beside_grants(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_auto(Recovered) recovered = {0};
+    guint turns = 0;
+
+    fixture_forget(f);
+    for (guint i = 0; i < 30; i++) {
+        recovered_clear(&recovered);
+        manager_recover(f->manager, FALSE, on_recovered, &recovered);
+        if (i % 3 > 0)
+            store_compact(f->manager->store);
+        for (; !recovered.over; turns++) {
+            g_assert_true(fixture_release(f, fixture_grant(f, FIXTURE_REQUEST("dev"))));
+            if (i % 3 == 2)
+                store_compact(f->manager->store);
+            fixture_turn(f);
+        }
+        g_assert_true(recovered.ok);
+    }
+    g_assert_cmpuint(turns, >, 60);
+    g_assert_cmpuint(fixture_told(f, "step validate-state ok"), ==, 30);
+    fixture_wait(f, store_idle(f->manager->store));
+}
+
+static void test_recoveries_wait_for_each_other(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Recovered recovered[4] = {0};
+
+    for (guint i = 0; i < G_N_ELEMENTS(recovered); i++)
+        manager_recover(f->manager, FALSE, on_recovered, &recovered[i]);
+    g_assert_true(manager_withdraw(f->manager, &recovered[1]));
+    g_assert_false(manager_withdraw(f->manager, &recovered[1]));
+    g_assert_false(manager_withdraw(f->manager, &recovered[0])); /* it has begun */
+    g_assert_false(manager_is_idle(f->manager));
+    fixture_wait(f, recovered[2].over);
+    g_assert_true(recovered[0].over && recovered[2].ok && !recovered[1].over && !recovered[3].over);
+    g_assert_cmpuint(fixture_told(f, "recovery request"), ==, 3); /* the last one has begun */
+    manager_recover(f->manager, FALSE, on_recovered, &recovered[1]);
+    fixture_stop(f); /* with one under way and one that waits */
+    for (guint i = 0; i < G_N_ELEMENTS(recovered); i++)
+        g_assert_true(recovered[i].over);
+    g_assert_nonnull(recovered[1].refusal);
+    g_assert_nonnull(recovered[3].refusal);
+    for (guint i = 0; i < G_N_ELEMENTS(recovered); i++)
+        recovered_clear(&recovered[i]);
+}
+
 static void test_recover_with_bad_configuration(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
-    g_autoptr(GVariant) steps = NULL;
+    g_auto(Recovered) recovered = {0};
     g_autoptr(GError) error = NULL;
 
     fixture_configure(f, "{\"nonsense\": 1}");
@@ -554,7 +640,8 @@ static void test_recover_with_bad_configuration(void)
     g_assert_error(error, OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT);
     g_assert_nonnull(strstr(error->message, "nonsense"));
     fixture_forget(f);
-    g_assert_true(manager_recover(f->manager, FALSE, &steps));
+    recover(f, FALSE, &recovered);
+    g_assert_true(recovered.ok);
     g_assert_cmpuint(fixture_told(f, "step validate-config warning"), ==, 1);
     (void)fixture_grant(f, FIXTURE_REQUEST("dev"));
 }
@@ -626,5 +713,7 @@ int main(int argc, char *argv[])
     g_test_add_func("/recover/steps", test_recover);
     g_test_add_func("/recover/while-syncing", test_recover_while_syncing);
     g_test_add_func("/recover/bad-configuration", test_recover_with_bad_configuration);
+    g_test_add_func("/recover/beside-grants", test_recover_beside_grants);
+    g_test_add_func("/recover/one-after-the-other", test_recoveries_wait_for_each_other);
     return fixture_main();
 }
