@@ -80,6 +80,11 @@ void bus_link_touch(BusLink *link)
     g_queue_push_tail_link(&link->source->touched, &link->touched);
 }
 
+void bus_link_wake(BusLink *link)
+{
+    push_ready(link);
+}
+
 void bus_link_fail(BusLink *link, int error)
 {
     g_assert(error < 0);

@@ -96,5 +96,8 @@ BusLink *bus_link_free(BusLink *link);
 /** bus_link_touch: something was sent. Cheap, and cheaper the second time. */
 void bus_link_touch(BusLink *link);
 
+/** bus_link_wake: what was kept of a shared connection may go on: it gets its turn. */
+void bus_link_wake(BusLink *link);
+
 /** bus_link_fail: ends the connection: @closed is called with @error from the loop, soon. */
 void bus_link_fail(BusLink *link, int error);

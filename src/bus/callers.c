@@ -7,6 +7,7 @@
 
 #include "bus/errors.h"
 #include "bus/message-bytes.h"
+#include "bus/pace.h"
 #include "bus/sd-bus-auto.h"
 #include "recovery/events.h"
 
@@ -21,14 +22,14 @@
 #define MATCHES_MAX 384
 /* Messages that stand by, of one user (of one name while it is not known whose it is): so many
  * times limits.pending_requests_per_connection; and of all. */
-#define PARKED_FACTOR 12
-#define PARKED_ALL_MAX 4096
+#define PARKED_FACTOR 32
+#define PARKED_ALL_MAX 16384
 /* Their bytes. */
-#define PARKED_BYTES_MAX ((size_t)1024 * 1024)
-#define PARKED_BYTES_ALL_MAX ((size_t)32 * 1024 * 1024)
+#define PARKED_BYTES_MAX ((size_t)4 * 1024 * 1024)
+#define PARKED_BYTES_ALL_MAX ((size_t)64 * 1024 * 1024)
 /* With so many at hand no more are read; the rest waits with the broker. */
-#define AT_HAND_MAX 3072
-#define AT_HAND_BYTES_MAX ((size_t)24 * 1024 * 1024)
+#define AT_HAND_MAX 12288
+#define AT_HAND_BYTES_MAX ((size_t)48 * 1024 * 1024)
 /*
  * A dbus-daemon that is stopped says of every client that it left, and hangs up on us after that.
  * So a departure counts when the broker has brought another call since, or after this time.
@@ -83,6 +84,8 @@ struct Callers {
     GQueue departing;        /* of Entry, borrowed: not known yet whether they are gone or lost */
     Deadline *departure;     /* owned: of the last one of those */
     gboolean served;         /* a message had its turn without having stood by */
+    Pace pace;
+    Deadline *pause; /* until somebody is served again; NULL = nobody is held back */
     guint n_parked;
     size_t parked_bytes;
     gboolean leaving; /* who goes now is lost, and did not go by himself */
@@ -524,9 +527,11 @@ int callers_admit(Callers *callers, sd_bus_message *m, gboolean anonymous, Calle
         return admit_new(callers, name, m, error);
     if (!granted && (!alone || !entry->known))
         return park(entry, m, error);
-    if (!granted)
+    if (!granted) {
         callers->served = TRUE;
-    else if (entry->departed && entry->parked.length == 0)
+        pace_served(&callers->pace, entry->caller.uid, 1, g_get_monotonic_time());
+    }
+    if (granted && entry->departed && entry->parked.length == 0)
         callers->ending = entry;
     touch(entry);
     if (!anonymous)
@@ -544,6 +549,35 @@ gboolean callers_read_on(Callers *callers)
            (callers->n_parked < AT_HAND_MAX && callers->parked_bytes < AT_HAND_BYTES_MAX);
 }
 
+static void on_pause_over(void *data)
+{
+    Callers *callers = data;
+
+    callers->pause = NULL;
+    bus_link_wake(callers->connection->link);
+}
+
+/* The next user who may be served now (nullable). */
+static User *next_user(Callers *callers)
+{
+    gint64 now_usec = g_get_monotonic_time(), due_usec = G_MAXINT64;
+
+    for (const GList *turn = callers->turns.head; turn; turn = turn->next) {
+        User *user = turn->data;
+        gint64 user_due_usec = pace_due(&callers->pace, user->uid, user->n_parked, now_usec);
+
+        if (user_due_usec <= now_usec) {
+            pace_served(&callers->pace, user->uid, user->n_parked, now_usec);
+            return user;
+        }
+        due_usec = MIN(due_usec, user_due_usec);
+    }
+    if (!callers->pause && callers->turns.head)
+        callers->pause =
+            deadline_add(callers->connection->context->deadlines, due_usec, on_pause_over, callers);
+    return NULL;
+}
+
 int callers_hand_in(Callers *callers)
 {
     const User *user = NULL;
@@ -554,9 +588,9 @@ int callers_hand_in(Callers *callers)
         callers->served = FALSE;
         return callers->granted != NULL;
     }
-    if (!callers->turns.head)
+    user = next_user(callers);
+    if (!user)
         return 0;
-    user = callers->turns.head->data;
     entry = user->entries.head->data;
     callers->granted = unpark(entry);
     rotate(entry);
@@ -586,6 +620,7 @@ Callers *callers_free(Callers *callers)
         return NULL;
     callers->leaving = TRUE;
     callers->departure = deadline_cancel(callers->departure);
+    callers->pause = deadline_cancel(callers->pause);
     g_hash_table_unref(callers->entries);
     g_hash_table_unref(callers->users);
     sd_bus_message_unref(callers->granted);

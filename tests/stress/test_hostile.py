@@ -20,6 +20,9 @@ from ports import World, can_change_uid, count
 FLOOD = str(pathlib.Path(__file__).with_name("flood.py"))
 CONNECTIONS = 8
 WINDOW = 64
+P99_MAX = 5
+ROUNDS = 5
+LOUD_PER_SECOND_MIN = 900
 
 CONFIG = {
     "service_types": {
@@ -96,30 +99,75 @@ class Hostile(unittest.TestCase):
     def test_a_quiet_user_beside_a_loud_one(self):
         self.quiet_beside_loud(str(self.world.runtime / "bus"))
 
-    def quiet_beside_loud(self, path, shared=False):
-        """SHARED: a broker between, which serves all in its own way and is slower than the daemon."""
-        calls = count(400 if shared else 1000, 10000)
+    def quiet_beside_loud(self, path):
+        """The machine's other work may fall into a round, and not into each of them."""
         self.percentile(path, 200)
+        for _ in range(ROUNDS):
+            times = self.one_round(path)
+            if times <= P99_MAX:
+                return
+        self.fail(f"p99 {times:.1f} times what it is alone, in {ROUNDS} rounds no less than {P99_MAX}")
+
+    def one_round(self, path):
+        """How many times as long the quiet one's p99 is."""
+        calls = count(1000, 10000)
         before, median_before = self.percentile(path, calls)
         flood = Flood(path)
-        self.addCleanup(flood.kill)
-        began = time.monotonic()
-        beside, median = self.percentile(path, calls)
-        seconds = time.monotonic() - began
-        made, answers, errors = flood.finish()
+        try:
+            began = time.monotonic()
+            beside, median = self.percentile(path, calls)
+            seconds = time.monotonic() - began
+            made, answers, errors = flood.finish()
+        except BaseException:
+            flood.kill()
+            raise
         after, _ = self.percentile(path, calls)
         # The clock of this machine in this minute: whatever else it does hits all three.
         alone = max(before, after)
         print(f"p99 {alone:.0f} us alone, {beside:.0f} us beside {made} calls of {answers + errors} "
-              f"answered ({beside / alone:.1f} times); median {median_before:.0f} and {median:.0f}")
-        self.assertGreater(made, 5 * calls)  # else nobody was in the way
-        self.assertGreater(errors, made // 2)  # its quota is used up
-        # Fairness shows in the median: eight messages of the other's in place of none. The slowest
-        # of a hundred is the scheduler's on a machine with other things to do.
-        bar = 5 * median_before
-        if shared:  # a third of the time that all that is under way takes
-            bar = max(bar, CONNECTIONS * WINDOW * seconds * 1e6 / (answers + errors) / 3)
-        self.assertLess(median, bar)
+              f"answered in {seconds:.1f} s ({beside / alone:.1f} times); "
+              f"median {median_before:.0f} and {median:.0f}")
+        # Else nobody was in the way, or nobody but the quiet one was served.
+        self.assertGreater(answers + errors, LOUD_PER_SECOND_MIN * seconds)
+        self.assertGreater(errors, (answers + errors) // 2)  # its quota is used up
+        return beside / alone
+
+    # -- long work -----------------------------------------------------------------------------
+
+    def test_cleanups_of_those_who_have_left(self):
+        """They wait for each other, and not for ever: else the row grows, and all wait longer."""
+        path = str(self.world.runtime / "bus")
+        cleanup = blob("Cleanup", GLib.Variant("(a{sv})", ({},)))
+        metrics = blob("GetMetrics", None)
+        witness = Raw(path)
+        self.addCleanup(witness.close)
+        before = values(witness.call(metrics))[0]["health_sweeps_total"]
+        callers, calls = count(50, 500), 40
+        for _ in range(callers):
+            raw = Raw(path)
+            for _ in range(calls):
+                raw.send(cleanup)
+            raw.close()
+        values(witness.call(cleanup))
+        done = values(witness.call(metrics))[0]["health_sweeps_total"] - before
+        print(f"{done} of {callers * calls} cleanups whose callers had left were made")
+        self.assertLess(done, callers * calls // 4)
+
+    def test_a_cleanup_beside_a_loud_one(self):
+        """Work in slices comes to its end although the loop never rests."""
+        witness = Raw(str(self.world.runtime / "bus"))
+        self.addCleanup(witness.close)
+        for method in ("Cleanup", "Recover"):
+            flood = Flood(str(self.world.runtime / "bus"))
+            self.addCleanup(flood.kill)
+            began = time.monotonic()
+            for _ in range(20):
+                values(witness.call(blob(method, GLib.Variant("(a{sv})", ({},)))))
+            seconds = time.monotonic() - began
+            made, _, _ = flood.finish()
+            print(f"20 times {method} in {seconds:.2f} s beside {made} calls")
+            self.assertLess(seconds, 20)
+            self.assertGreater(made, 1000)
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -214,9 +262,11 @@ class HostileOnTheBus(Hostile):
     def test_a_quiet_user_beside_a_loud_one(self):
         if not can_change_uid():
             self.skipTest("one user only")
-        self.quiet_beside_loud(self.path, shared=True)
+        self.quiet_beside_loud(self.path)
 
     test_connections_opened_and_dropped = None
+    test_cleanups_of_those_who_have_left = None
+    test_a_cleanup_beside_a_loud_one = None
 
 
 if __name__ == "__main__":
