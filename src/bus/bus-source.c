@@ -15,17 +15,26 @@
 /* Messages read ahead for each that is handled, where callers share a connection: enough to find in
  * time who stands behind a crowd, and few beside what handling one costs. */
 #define READ_AHEAD_MAX 16
-#define EVENTS_MAX 64
+/* As many as may be ready, or some would be heard of a turn later. */
+#define EVENTS_MAX 512
+
+/* Links that take turns with those of other groups as if they were one. */
+typedef struct Group {
+    GQueue ready; /* of BusLink, borrowed: in the order in which they get their turn */
+    GList turn;   /* in the source's turns, while any is ready */
+    guint n_links;
+} Group;
 
 struct BusSource {
     GSource *source;          /* owned */
     DeadlineQueue *deadlines; /* borrowed */
     int epoll_fd;             /* owned */
     gpointer epoll_tag;
-    GQueue touched;   /* of BusLink, borrowed: to be read again before the next poll */
-    GQueue ready;     /* of BusLink, borrowed: in the order in which they get their turn */
-    BusLink *current; /* borrowed: the one being handled; NULL once it is freed meanwhile */
-    BusLink *watched; /* borrowed */
+    GQueue touched;    /* of BusLink, borrowed: to be read again before the next poll */
+    GQueue turns;      /* of Group, borrowed: the next one first */
+    GHashTable *users; /* uid -> Group, owned: of links that belong to a user */
+    BusLink *current;  /* borrowed: the one being handled; NULL once it is freed meanwhile */
+    BusLink *watched;  /* borrowed */
     guint n_links;
     BusWork work;
     void *work_data;
@@ -46,6 +55,9 @@ struct BusLink {
     BusShare share; /* ->hand_in is NULL where messages are handled as they come */
     BusLinkClosed closed;
     void *data;
+    Group *group; /* its own, or its user's */
+    Group alone;
+    uid_t uid;     /* of the user, where it has one */
     GList touched; /* intrusive: data is the link itself */
     GList ready;
     gboolean is_touched;
@@ -66,10 +78,40 @@ struct BusLink {
 
 static void push_ready(BusLink *link)
 {
+    Group *group = link->group;
+
     if (link->is_ready)
         return;
     link->is_ready = TRUE;
-    g_queue_push_tail_link(&link->source->ready, &link->ready);
+    g_queue_push_tail_link(&group->ready, &link->ready);
+    if (group->ready.length == 1)
+        g_queue_push_tail_link(&link->source->turns, &group->turn);
+}
+
+static void drop_ready(BusLink *link)
+{
+    Group *group = link->group;
+
+    if (!link->is_ready)
+        return;
+    link->is_ready = FALSE;
+    g_queue_unlink(&group->ready, &link->ready);
+    if (group->ready.length == 0)
+        g_queue_unlink(&link->source->turns, &group->turn);
+}
+
+/* The next link to get its turn; its group is behind the others then. */
+static BusLink *pop_ready(BusSource *source)
+{
+    Group *group = source->turns.head->data;
+    BusLink *link = group->ready.head->data;
+
+    drop_ready(link);
+    if (group->ready.length > 0) {
+        g_queue_unlink(&source->turns, &group->turn);
+        g_queue_push_tail_link(&source->turns, &group->turn);
+    }
+    return link;
 }
 
 void bus_link_touch(BusLink *link)
@@ -215,7 +257,7 @@ static void refresh_touched(BusSource *source)
 
 static gboolean has_work(const BusSource *source)
 {
-    return source->ready.length > 0 || source->work_pending;
+    return source->turns.length > 0 || source->work_pending;
 }
 
 static gboolean prepare(GSource *base, gint *timeout)
@@ -348,13 +390,8 @@ static gboolean dispatch(GSource *base, GSourceFunc callback, gpointer data)
 
     if (g_source_query_unix_fd(base, source->epoll_tag) != 0)
         take_events(source);
-    while (budget > 0 && source->ready.length > 0) {
-        GList *node = g_queue_pop_head_link(&source->ready);
-        BusLink *link = node->data;
-
-        link->is_ready = FALSE;
-        budget = handle(source, link, budget);
-    }
+    while (budget > 0 && source->turns.length > 0)
+        budget = handle(source, pop_ready(source), budget);
     if (source->work)
         source->work_pending = source->work(source->work_data);
     return G_SOURCE_CONTINUE;
@@ -374,6 +411,7 @@ BusSource *bus_source_new(GMainContext *context, DeadlineQueue *deadlines, GErro
     }
     source = g_new0(BusSource, 1);
     source->epoll_fd = fd;
+    source->users = g_hash_table_new_full(NULL, NULL, NULL, g_free);
     source->deadlines = deadlines;
     source->source = g_source_new(&source_funcs, sizeof(Shell));
     ((Shell *)source->source)->owner = source;
@@ -391,6 +429,7 @@ BusSource *bus_source_free(BusSource *source)
     g_source_destroy(source->source);
     g_source_unref(source->source);
     source->epoll_fd = fd_close(source->epoll_fd);
+    g_hash_table_unref(source->users);
     g_free(source);
     return NULL;
 }
@@ -423,6 +462,8 @@ BusLink *bus_link_new(BusSource *source, sd_bus *bus, gboolean watched, const Bu
     link->data = data;
     link->touched.data = link;
     link->ready.data = link;
+    link->alone.turn.data = &link->alone;
+    link->group = &link->alone;
     link->fd = -1;
     link->timeout_usec = G_MAXUINT64;
     source->n_links++;
@@ -438,6 +479,30 @@ void bus_link_set_share(BusLink *link, const BusShare *share)
     link->share = *share;
 }
 
+void bus_link_set_user(BusLink *link, uid_t uid)
+{
+    GHashTable *users = link->source->users;
+    Group *group = g_hash_table_lookup(users, GUINT_TO_POINTER(uid));
+
+    g_assert(!link->is_ready && link->group == &link->alone);
+    if (!group) {
+        group = g_new0(Group, 1);
+        group->turn.data = group;
+        g_hash_table_insert(users, GUINT_TO_POINTER(uid), group);
+    }
+    group->n_links++;
+    link->group = group;
+    link->uid = uid;
+}
+
+static void leave_group(BusLink *link)
+{
+    drop_ready(link);
+    if (link->group != &link->alone && --link->group->n_links == 0)
+        g_hash_table_remove(link->source->users, GUINT_TO_POINTER(link->uid));
+    link->group = NULL;
+}
+
 BusLink *bus_link_free(BusLink *link)
 {
     BusSource *source = NULL;
@@ -447,8 +512,7 @@ BusLink *bus_link_free(BusLink *link)
     source = link->source;
     if (link->is_touched)
         g_queue_unlink(&source->touched, &link->touched);
-    if (link->is_ready)
-        g_queue_unlink(&source->ready, &link->ready);
+    leave_group(link);
     if (source->current == link)
         source->current = NULL;
     if (source->watched == link)

@@ -90,6 +90,12 @@ BusLink *bus_link_new(BusSource *source, sd_bus *bus, gboolean watched, const Bu
 /** bus_link_set_share: copies @share, for a link without input. */
 void bus_link_set_share(BusLink *link, const BusShare *share);
 
+/**
+ * bus_link_set_user: lets the links of each user have one turn among those of others, however many
+ * they are. Once, before the loop turns.
+ */
+void bus_link_set_user(BusLink *link, uid_t uid);
+
 /** bus_link_free: does not close the connection. May be called from its handlers. Returns: NULL. */
 BusLink *bus_link_free(BusLink *link);
 

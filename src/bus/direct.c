@@ -219,6 +219,7 @@ static int client_new(Direct *direct, int fd, const struct ucred *peer, int pidf
     client->connection.link =
         bus_link_new(direct->context->source, bus, FALSE, &limits,
                      &(BusInput){.fd = fd, .pump = pump, .data = client}, on_closed, client);
+    bus_link_set_user(client->connection.link, peer->uid);
     client->handshake =
         deadline_add(direct->context->deadlines, g_get_monotonic_time() + HANDSHAKE_USEC,
                      on_handshake_over, client);
