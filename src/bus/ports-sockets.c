@@ -19,7 +19,7 @@
 static int encode_holder(sd_bus_message *m, const SocketEntry *entry)
 {
     g_autofree char *address = socket_entry_address(entry);
-    g_autofree char *unit = socket_entry_unit(entry);
+    g_autofree char *unit = socket_entry_unit(entry, NULL);
     int r = encode_entry_string(m, "protocol", protocol_to_string(entry->protocol));
 
     if (r >= 0)

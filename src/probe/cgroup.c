@@ -128,11 +128,16 @@ static char *find_mount(void)
     return NULL;
 }
 
+typedef struct Found {
+    char *unit; /* NULL for a folder outside of any */
+    uid_t user;
+} Found;
+
 static struct {
     gboolean looked;
     char *mount;          /* NULL = no cgroup2 */
     gboolean no_handles;  /* open_by_handle_at() is not for us */
-    GHashTable *units;    /* id -> unit, NULL for a folder outside of any */
+    GHashTable *units;    /* id -> Found */
     gint64 walked_usec;   /* when the last walk began */
     gint64 walk_end_usec; /* and ended */
 } cache;
@@ -163,7 +168,7 @@ char *cgroup_prefix_of_unit(const char *path, const char *unit)
     return NULL;
 }
 
-static char *open_by_id(guint64 id)
+static char *open_by_id(guint64 id, uid_t *ret_user)
 {
     AUTO_FD mount_fd = -1;
     AUTO_FD fd = -1;
@@ -187,7 +192,15 @@ static char *open_by_id(guint64 id)
     target = g_file_read_link(link, NULL);
     if (!target || !g_str_has_prefix(target, cache.mount))
         return NULL;
-    return cgroup_unit_of_path(target + strlen(cache.mount), NULL);
+    return cgroup_unit_of_path(target + strlen(cache.mount), ret_user);
+}
+
+static void found_free(void *data)
+{
+    Found *found = data;
+
+    g_free(found->unit);
+    g_free(found);
 }
 
 /* @dir_fd: taken over. @path: below the mount, "" at its root. */
@@ -203,6 +216,7 @@ static void walk(int dir_fd, const char *path, guint depth, guint *folders)
     while ((item = readdir(dir)) && *folders < WALK_FOLDERS_MAX) {
         g_autofree char *below = NULL;
         guint64 *key = NULL;
+        Found *found = NULL;
         int fd = -1;
 
         if (item->d_type != DT_DIR || item->d_name[0] == '.')
@@ -211,7 +225,9 @@ static void walk(int dir_fd, const char *path, guint depth, guint *folders)
         below = g_strconcat(path, "/", item->d_name, NULL);
         key = g_new(guint64, 1);
         *key = item->d_ino;
-        g_hash_table_replace(cache.units, key, cgroup_unit_of_path(below, NULL));
+        found = g_new0(Found, 1);
+        found->unit = cgroup_unit_of_path(below, &found->user);
+        g_hash_table_replace(cache.units, key, found);
         if (depth >= WALK_DEPTH_MAX)
             continue;
         fd = openat(dirfd(dir), item->d_name,
@@ -229,33 +245,46 @@ static void refresh(void)
 
     cache.walked_usec = g_get_monotonic_time();
     if (!cache.units)
-        cache.units = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+        cache.units = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, found_free);
     g_hash_table_remove_all(cache.units);
     if (fd >= 0)
         walk(fd, "", 1, &folders);
     cache.walk_end_usec = g_get_monotonic_time();
 }
 
-char *cgroup_unit_of_id(guint64 id)
+static gboolean look_up(guint64 id, char **ret_unit, uid_t *ret_user)
 {
-    gpointer unit = NULL;
+    const Found *found = cache.units ? g_hash_table_lookup(cache.units, &id) : NULL;
+
+    if (!found)
+        return FALSE;
+    *ret_unit = g_strdup(found->unit);
+    if (ret_user && found->unit)
+        *ret_user = found->user;
+    return TRUE;
+}
+
+char *cgroup_unit_of_id(guint64 id, uid_t *ret_user)
+{
+    char *unit = NULL;
     gint64 pause_usec;
 
     if (id <= 1) /* not known, or the root */
         return NULL;
     if (!cgroup_mount())
         return NULL;
-    if (cache.units && g_hash_table_lookup_extended(cache.units, &id, NULL, &unit))
-        return g_strdup(unit);
+    if (look_up(id, &unit, ret_user))
+        return unit;
     if (!cache.no_handles) {
-        g_autofree char *found = open_by_id(id);
+        g_autofree char *opened = open_by_id(id, ret_user);
 
         if (!cache.no_handles)
-            return g_steal_pointer(&found);
+            return g_steal_pointer(&opened);
     }
     pause_usec = WALK_PAUSE_FACTOR * (cache.walk_end_usec - cache.walked_usec);
     if (cache.units && g_get_monotonic_time() - cache.walk_end_usec < pause_usec)
         return NULL;
     refresh();
-    return g_strdup(g_hash_table_lookup(cache.units, &id));
+    (void)look_up(id, &unit, ret_user);
+    return unit;
 }

@@ -38,6 +38,7 @@ const char *cgroup_mount(void);
 
 /**
  * cgroup_unit_of_id: the systemd unit of the cgroup with that id (the inode of its folder).
+ * @ret_user: (nullable): as cgroup_unit_of_path() tells it.
  *
  * Opens it by its handle where that is permitted (open_by_handle_at(2)), else walks the cgroup2
  * tree, bounded in depth and number, and remembers it; an id that is not found makes a new walk,
@@ -45,4 +46,4 @@ const char *cgroup_mount(void);
  *
  * Returns: (transfer full) (nullable): NULL where it cannot be known.
  */
-char *cgroup_unit_of_id(guint64 id);
+char *cgroup_unit_of_id(guint64 id, uid_t *ret_user);

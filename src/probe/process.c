@@ -252,7 +252,7 @@ static gboolean ask_pidfd(int pidfd, uid_t *ret_uid, char **ret_unit)
     if (ioctl(pidfd, PIDFD_INFO_IOCTL, &info) < 0 || !(info.mask & PIDFD_INFO_WANT_CREDS))
         return FALSE;
     *ret_uid = info.ruid;
-    *ret_unit = info.mask & PIDFD_INFO_WANT_CGROUP ? cgroup_unit_of_id(info.cgroup_id) : NULL;
+    *ret_unit = info.mask & PIDFD_INFO_WANT_CGROUP ? cgroup_unit_of_id(info.cgroup_id, NULL) : NULL;
     return TRUE;
 }
 

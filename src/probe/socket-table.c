@@ -465,7 +465,7 @@ gboolean socket_entry_covers(const SocketEntry *entry, const char *address)
            (asked_v4 && memcmp(asked + 12, zero, 4) == 0);
 }
 
-char *socket_entry_unit(const SocketEntry *entry)
+char *socket_entry_unit(const SocketEntry *entry, uid_t *ret_user)
 {
-    return cgroup_unit_of_id(entry->cgroup_id);
+    return cgroup_unit_of_id(entry->cgroup_id, ret_user);
 }

@@ -138,7 +138,9 @@ gboolean socket_entry_covers(const SocketEntry *entry, const char *address);
 /**
  * socket_entry_unit: the systemd unit that the socket was made in, by its cgroup id
  * (cgroup_unit_of_id()).
+ * @ret_user: (nullable): the uid whose user manager runs the unit, CGROUP_NO_USER (probe/cgroup.h)
+ *     for the system's; untouched without a unit.
  *
  * Returns: (transfer full) (nullable): NULL where it cannot be known.
  */
-char *socket_entry_unit(const SocketEntry *entry);
+char *socket_entry_unit(const SocketEntry *entry, uid_t *ret_user);

@@ -81,7 +81,7 @@ static void tell(Manager *manager, GArray *untold)
         ConflictInfo info = g_array_index(untold, ConflictInfo, i);
         const SocketEntry *holder = find_holder(table, info.port, info.protocol);
         g_autofree char *address = holder ? socket_entry_address(holder) : NULL;
-        g_autofree char *unit = holder ? socket_entry_unit(holder) : NULL;
+        g_autofree char *unit = holder ? socket_entry_unit(holder, NULL) : NULL;
 
         info.address = address;
         info.unit = unit;
@@ -168,7 +168,7 @@ static char *name_holders(const GArray *ports, Protocol protocol)
     for (guint i = 0; i < conflicts->len; i++) {
         guint16 port = g_array_index(ports, guint16, i);
         const SocketEntry *holder = find_holder(table, port, protocol);
-        g_autofree char *unit = holder ? socket_entry_unit(holder) : NULL;
+        g_autofree char *unit = holder ? socket_entry_unit(holder, NULL) : NULL;
 
         g_string_append_printf(text, "%s%u", i > 0 ? ", " : "", port);
         if (holder)
@@ -195,7 +195,7 @@ static char *describe_holder(const ManagerJob *job, guint16 port)
     if (!socket_table_holder(port, protocol, job->request.address, &found, &holder, NULL) || !found)
         return g_strdup("a program that the kernel does not name, or another request");
     address = socket_entry_address(&holder);
-    unit = socket_entry_unit(&holder);
+    unit = socket_entry_unit(&holder, NULL);
     return g_strdup_printf("uid %u%s%s on address %s", holder.uid, unit ? ", unit " : "",
                            unit ? unit : "", address);
 }

@@ -53,7 +53,7 @@ static void hand_over(HealthNote *note, const SocketEntry *entry)
     Manager *manager = note->monitor->manager;
     Lease *lease = note->lease;
     gboolean keep = !entry || lease->on_unhealthy == ON_UNHEALTHY_RESTART;
-    g_autofree char *unit = keep ? NULL : socket_entry_unit(entry);
+    g_autofree char *unit = keep ? NULL : socket_entry_unit(entry, NULL);
 
     deaths_unwatch(note->monitor, lease);
     registry_set_process(manager->registry, lease, (ProcessIdentity){0}, unit ? unit : lease->unit,

@@ -3,18 +3,22 @@
 
 #include <gio/gio.h>
 
+#include "probe/cgroup.h"
 #include "probe/process.h"
 
+/* A unit of that name may be another user's as well, who calls his units what he likes. */
 static gboolean is_owner(const Lease *lease, const SocketEntry *entry)
 {
     g_autofree char *unit = NULL;
+    uid_t manager = CGROUP_NO_USER;
 
     if (entry->uid == lease->uid)
         return TRUE;
     if (!lease->unit)
         return FALSE;
-    unit = socket_entry_unit(entry);
-    return g_strcmp0(unit, lease->unit) == 0;
+    unit = socket_entry_unit(entry, &manager);
+    return g_strcmp0(unit, lease->unit) == 0 &&
+           (manager == CGROUP_NO_USER || manager == lease->uid);
 }
 
 static void look_at(const Lease *lease, const SocketTable *table, Protocol protocol, Fact *served,

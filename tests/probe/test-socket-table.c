@@ -665,37 +665,60 @@ static char *cgroup_root(void)
     return NULL;
 }
 
+typedef struct UnitCase {
+    const char *manager; /* the folder of a user's manager, "" = none */
+    uid_t user;
+} UnitCase;
+
+typedef struct UnitLook {
+    const SocketEntry *entry;
+    uid_t user;
+} UnitLook;
+
 static int look_unprivileged(void *data)
 {
-    const SocketEntry *entry = data;
+    const UnitLook *look = data;
     g_autofree char *unit = NULL;
+    uid_t user = 7;
 
     CHECK(setresgid(65534, 65534, 65534) == 0);
     CHECK(setresuid(65534, 65534, 65534) == 0);
-    unit = socket_entry_unit(entry);
-    CHECK(g_strcmp0(unit, "styxytest.service") == 0);
+    /* There may have been a walk a moment ago, by another case: the next one waits. */
+    for (guint i = 0; i < 500 && !unit; i++) {
+        unit = socket_entry_unit(look->entry, &user);
+        if (!unit)
+            g_usleep(10000);
+    }
+    CHECK(g_strcmp0(unit, "styxytest.service") == 0 && user == look->user);
     /* And from the memory of the walk. */
     g_free(unit);
-    unit = socket_entry_unit(entry);
-    CHECK(g_strcmp0(unit, "styxytest.service") == 0);
+    user = 7;
+    unit = socket_entry_unit(look->entry, &user);
+    CHECK(g_strcmp0(unit, "styxytest.service") == 0 && user == look->user);
     return 0;
 }
 
-static void test_unit(void)
+static void test_unit(gconstpointer data)
 {
+    const UnitCase *unit_case = data;
     g_autofree char *root = cgroup_root();
     g_autofree char *slice = g_strdup_printf("%s/styxytest%d.slice", root, getpid());
-    g_autofree char *folder = g_build_filename(slice, "styxytest.service", NULL);
+    g_autofree char *manager = g_build_filename(slice, unit_case->manager, NULL);
+    g_autofree char *folder = g_build_filename(manager, "styxytest.service", NULL);
     g_autofree char *procs = g_build_filename(folder, "cgroup.procs", NULL);
     g_autofree char *unit = NULL;
     g_autoptr(SocketTable) table = NULL;
     const SocketEntry *entry = NULL;
     SocketEntry gone;
+    UnitLook look;
+    uid_t user = 7;
     int pipes[2];
     guint16 port = 0;
     pid_t pid;
 
-    if (!root || mkdir(slice, 0755) < 0 || mkdir(folder, 0755) < 0) {
+    if (!root || mkdir(slice, 0755) < 0 ||
+        (mkdir(manager, 0755) < 0 && unit_case->manager[0] != '\0') || mkdir(folder, 0755) < 0) {
+        (void)rmdir(manager);
         (void)rmdir(slice);
         g_test_skip("needs a cgroup2 tree to make a folder in (root)");
         return;
@@ -724,24 +747,30 @@ static void test_unit(void)
     entry = socket_table_find(table, port, PROTOCOL_TCP);
     g_assert_nonnull(entry);
     g_assert_cmpuint(entry->cgroup_id, !=, 0);
+    look = (UnitLook){entry, unit_case->user};
     if (getuid() == 0)
-        test_in_child(look_unprivileged, (void *)entry);
-    unit = socket_entry_unit(entry);
+        test_in_child(look_unprivileged, &look);
+    unit = socket_entry_unit(entry, &user);
     g_assert_cmpstr(unit, ==, "styxytest.service");
+    g_assert_cmpuint(user, ==, unit_case->user);
 
     g_assert_no_errno(kill(pid, SIGKILL));
     g_assert_cmpint(waitpid(pid, NULL, 0), ==, pid);
     g_assert_no_errno(rmdir(folder));
+    if (unit_case->manager[0] != '\0')
+        g_assert_no_errno(rmdir(manager));
     g_assert_no_errno(rmdir(slice));
     gone = *entry;
     gone.cgroup_id = G_GUINT64_CONSTANT(0x7fffffff12345678);
-    g_assert_null(socket_entry_unit(&gone));
+    g_assert_null(socket_entry_unit(&gone, NULL));
     gone.cgroup_id = 0;
-    g_assert_null(socket_entry_unit(&gone));
+    g_assert_null(socket_entry_unit(&gone, NULL));
 }
 
 int main(int argc, char **argv)
 {
+    static const UnitCase of_system = {"", CGROUP_NO_USER}, of_user = {"user@1001.service", 1001};
+
     g_test_init(&argc, &argv, NULL);
     (void)test_private_network(); /* quieter, and not needed */
 
@@ -758,6 +787,7 @@ int main(int argc, char **argv)
     g_test_add_func("/socket-table/parse-attributes", test_parse_attributes);
     g_test_add_func("/socket-table/parse-damaged", test_parse_damaged);
     g_test_add_func("/socket-table/unit-of-path", test_unit_of_path);
-    g_test_add_func("/socket-table/unit", test_unit);
+    g_test_add_data_func("/socket-table/unit", &of_system, test_unit);
+    g_test_add_data_func("/socket-table/unit-of-user", &of_user, test_unit);
     return g_test_run();
 }
