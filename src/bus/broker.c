@@ -293,6 +293,8 @@ static int on_name_released(sd_bus_message *m, void *userdata, sd_bus_error *err
 void broker_release(Broker *broker, void (*done)(void *data), void *data)
 {
     broker->releasing = TRUE;
+    if (broker->callers)
+        callers_hurry(broker->callers);
     broker->released = done;
     broker->released_data = data;
     broker->retry = deadline_cancel(broker->retry);

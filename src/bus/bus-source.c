@@ -8,8 +8,8 @@
 #include "util/fd.h"
 
 /* Messages in one turn of the loop, all connections together: who has been silent is seen again
- * after so many. One connection has one message in a row, since eight that ask all the time must
- * not make the ninth wait for more than eight of theirs. */
+ * after so many. A group has one message in a row, since seven users who ask all the time must not
+ * make the eighth wait for more than seven of theirs. */
 #define TURN_MAX 8
 #define LINK_TURN_MAX 1
 /* Messages read ahead for each that is handled, where callers share a connection: enough to find in

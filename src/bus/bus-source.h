@@ -49,7 +49,8 @@ typedef struct BusInput {
  * that callers take turns.
  * @read_on: whether a further message is to be read before one is handled.
  * @hand_in: puts the next one that was kept where sd_bus_process(3) takes it. Returns: whether
- * there is one, or a negative errno that ends the connection.
+ * there is one (none: bus_link_wake() follows where some are kept all the same), or a negative
+ * errno that ends the connection.
  */
 typedef struct BusShare {
     gboolean (*read_on)(void *data);

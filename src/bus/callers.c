@@ -85,7 +85,8 @@ struct Callers {
     Deadline *departure;     /* owned: of the last one of those */
     gboolean served;         /* a message had its turn without having stood by */
     Pace pace;
-    Deadline *pause; /* until somebody is served again; NULL = nobody is held back */
+    Deadline *pause;  /* until somebody is served again; NULL = nobody is held back */
+    gboolean hurried; /* nobody is */
     guint n_parked;
     size_t parked_bytes;
     gboolean leaving; /* who goes now is lost, and did not go by himself */
@@ -539,14 +540,18 @@ int callers_admit(Callers *callers, sd_bus_message *m, gboolean anonymous, Calle
     return 1;
 }
 
+static gboolean can_read_on(const Callers *callers)
+{
+    return callers->n_parked < AT_HAND_MAX && callers->parked_bytes < AT_HAND_BYTES_MAX;
+}
+
 gboolean callers_read_on(Callers *callers)
 {
     if (callers->ending)
         depart(g_steal_pointer(&callers->ending));
     if (callers->served || callers->granted)
         return FALSE;
-    return callers->turns.length == 0 ||
-           (callers->n_parked < AT_HAND_MAX && callers->parked_bytes < AT_HAND_BYTES_MAX);
+    return callers->turns.length == 0 || can_read_on(callers);
 }
 
 static void on_pause_over(void *data)
@@ -557,6 +562,16 @@ static void on_pause_over(void *data)
     bus_link_wake(callers->connection->link);
 }
 
+/* Nobody is held back where others wait for the end of it, or where nothing more could be read. */
+static gint64 due_of(const Callers *callers, const User *user, gint64 now_usec)
+{
+    const Entry *first = user->entries.head->data;
+
+    if (callers->hurried || first->departed || !can_read_on(callers))
+        return now_usec;
+    return pace_due(&callers->pace, user->uid, user->n_parked, now_usec);
+}
+
 /* The next user who may be served now (nullable). */
 static User *next_user(Callers *callers)
 {
@@ -564,7 +579,7 @@ static User *next_user(Callers *callers)
 
     for (const GList *turn = callers->turns.head; turn; turn = turn->next) {
         User *user = turn->data;
-        gint64 user_due_usec = pace_due(&callers->pace, user->uid, user->n_parked, now_usec);
+        gint64 user_due_usec = due_of(callers, user, now_usec);
 
         if (user_due_usec <= now_usec) {
             pace_served(&callers->pace, user->uid, user->n_parked, now_usec);
@@ -596,6 +611,12 @@ int callers_hand_in(Callers *callers)
     rotate(entry);
     r = sd_bus_enqueue_for_read(callers->connection->bus, callers->granted);
     return r < 0 ? r : 1;
+}
+
+void callers_hurry(Callers *callers)
+{
+    callers->hurried = TRUE;
+    bus_link_wake(callers->connection->link);
 }
 
 guint callers_waiting(const Callers *callers)

@@ -11,7 +11,8 @@
  *
  * All callers come through one connection, in one row. So that nobody waits behind all that another
  * has sent, messages are read ahead of their handling and kept by sender; then the users take
- * turns, a message each, and of one user his connections. A message with nothing behind it and
+ * turns, a message each, and of one user his connections. Who has a crowd of them waiting is served
+ * at a bounded rate while others call (bus/pace.h). A message with nothing behind it and
  * nobody before it is handled as it comes.
  *
  * Bounded: what is kept, in messages and bytes, of one user and of all; and names that need no
@@ -39,9 +40,13 @@ gboolean callers_read_on(Callers *callers);
 
 /**
  * callers_hand_in: gives the next one his turn, after a round of reading: enqueues his message for
- * sd_bus_process(3), which brings it to callers_admit() again. Returns: whether there is one.
+ * sd_bus_process(3), which brings it to callers_admit() again. Returns: whether there is one. Where
+ * all who wait are held back it wakes the link by itself when the next one is due.
  */
 int callers_hand_in(Callers *callers);
+
+/** callers_hurry: for leaving: from now on a crowd is served as fast as it can be. */
+void callers_hurry(Callers *callers);
 
 /** callers_waiting: the messages that stand by. */
 guint callers_waiting(const Callers *callers);

@@ -233,7 +233,9 @@ typedef void (*RecoverDone)(gboolean ok, GVariant *steps, const GError *error, v
 /**
  * manager_recover: runs the recovery steps (layer 3) beside everything else and tells them: the
  * files on disk are read and held against memory, the configuration is read anew without taking
- * effect, orphans and duplicate singletons end. One after the other. Does not block.
+ * effect, orphans and duplicate singletons end. One after the other. Blocks for the configuration
+ * files only; but where the state could not be read at start it is read now, as at start, and
+ * @done is called from within.
  * @dry_run: only says what would be done, and tells nothing.
  * @done: once, from the main loop or from within manager_free().
  */

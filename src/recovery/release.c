@@ -12,6 +12,7 @@
 #include "recovery/expiry.h"
 #include "recovery/health.h"
 #include "recovery/metrics.h"
+#include "recovery/startup.h"
 #include "util/fdstore.h"
 
 /* A release whose sockets the service manager has to let go of, too, before it is true. */
@@ -257,6 +258,12 @@ static void end_again(Manager *manager, Lease *lease, Reason reason)
     case REASON_NEVER_BOUND:
     case REASON_UNHEALTHY:
         return; /* the next sweep finds it again, if it is still so */
+    case REASON_DUPLICATE_SINGLETON:
+        return; /* and so does the next recovery */
+    case REASON_ORPHANED:
+        if (startup_is_orphan(lease))
+            manager_end(manager, lease, reason);
+        return;
     default:
         manager_end(manager, lease, reason);
     }

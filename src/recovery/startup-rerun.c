@@ -60,24 +60,46 @@ static void finish(Rerun *rerun)
         begin(next->data);
     rerun->done(ok, steps, NULL, rerun->data);
     rerun_free(rerun);
+    if (manager->became_idle && manager_is_idle(manager))
+        manager->became_idle(manager->became_idle_data);
 }
 
 /* ---- looking at leases, and ending them ------------------------------------------------------ */
 
+gboolean startup_is_orphan(Lease *lease)
+{
+    LeaseFacts facts = observe_now(lease);
+    Verdict verdict = {0};
+
+    judge_orphans(&lease, &facts, &verdict, 1, g_get_real_time());
+    return verdict.drop;
+}
+
+/* Another lease of its type stays, which still is to have one only. */
+static gboolean is_duplicate(const Manager *manager, const Lease *lease)
+{
+    const ServiceType *type = configuration_find_type(manager->config, lease->service_type);
+    const Lease *other = registry_first_of_type(manager->registry, lease->service_type);
+
+    while (other && (other == lease || other->ending || other->health == HEALTH_QUARANTINED))
+        other = other->by_type.next;
+    return type && type->single && other;
+}
+
 /* The facts are older than this moment. */
 static gboolean is_still_due(const Rerun *rerun, guint i)
 {
-    Lease *lease = rerun->run.leases->pdata[i];
-    Verdict verdict = {0};
-    LeaseFacts facts;
+    const Run *run = &rerun->run;
+    Lease *lease = run->leases->pdata[i];
 
     if (!lease->in_registry || lease->ending)
         return FALSE;
-    if (rerun->run.found_in[i] != RECOVERY_CLEAN_ORPHANS)
-        return TRUE;
-    facts = observe_now(lease);
-    judge_orphans(&lease, &facts, &verdict, 1, g_get_real_time());
-    return verdict.drop;
+    if (run->found_in[i] == RECOVERY_CLEAN_ORPHANS)
+        return startup_is_orphan(lease);
+    if (run->found_in[i] == RECOVERY_VERIFY_SINGLETONS)
+        return is_duplicate(run->manager, lease) &&
+               observe_now(lease).served == run->facts[i].served;
+    return TRUE;
 }
 
 static void end_if_due(Rerun *rerun, guint i)
@@ -193,6 +215,7 @@ static void files_read(StoreContents *read, const GError *error, void *data)
 
 static void picture_taken(SocketTable *table, const GError *error, void *data)
 {
+    g_autoptr(GError) failure = NULL;
     Rerun *rerun = data;
 
     if (!rerun->run.manager) {
@@ -202,7 +225,8 @@ static void picture_taken(SocketTable *table, const GError *error, void *data)
     }
     startup_set_table(&rerun->run, table, error);
     note_memory(rerun);
-    store_check(rerun->run.manager->store, rerun->dry_run, files_read, rerun);
+    if (!store_check(rerun->run.manager->store, rerun->dry_run, files_read, rerun, &failure))
+        files_read(NULL, failure, rerun);
 }
 
 static void begin(Rerun *rerun)
@@ -218,10 +242,26 @@ static void begin(Rerun *rerun)
     observe_take(manager->context, picture_taken, rerun);
 }
 
+/* The state could not be read yet, so there is nothing to compare: what is tried again is that. */
+static void retry_startup(Manager *manager, gboolean dry_run, RecoverDone done, void *data)
+{
+    g_autoptr(GVariant) steps = NULL;
+
+    if (!dry_run)
+        startup_retry_now(manager);
+    steps = recovery_report_steps(manager->report);
+    done(manager->report->ok, steps, NULL, data);
+}
+
 void startup_rerun(Manager *manager, gboolean dry_run, RecoverDone done, void *data)
 {
-    Rerun *rerun = g_new0(Rerun, 1);
+    Rerun *rerun = NULL;
 
+    if (manager->startup_retry) {
+        retry_startup(manager, dry_run, done, data);
+        return;
+    }
+    rerun = g_new0(Rerun, 1);
     rerun->run = (Run){.manager = manager, .same_boot = FACT_YES};
     rerun->dry_run = dry_run;
     rerun->done = done;

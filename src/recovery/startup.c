@@ -369,15 +369,21 @@ static void attempt(Manager *manager)
     startup_finish(&run);
 }
 
-static void on_retry(void *data)
+void startup_retry_now(Manager *manager)
 {
-    Manager *manager = data;
-
-    manager->startup_retry = NULL;
+    manager->startup_retry = deadline_cancel(manager->startup_retry);
     attempt(manager);
     manager_update_state(manager);
     if (!manager->startup_retry)
         startup_tell(manager, manager->report);
+}
+
+static void on_retry(void *data)
+{
+    Manager *manager = data;
+
+    manager->startup_retry = NULL; /* gone already */
+    startup_retry_now(manager);
 }
 
 void startup_run(Manager *manager)

@@ -53,6 +53,7 @@ static void start(HealthMonitor *monitor, Sweep *sweep);
 static void finish(Sweep *sweep, const GError *error)
 {
     HealthMonitor *monitor = sweep->monitor;
+    Manager *manager = monitor->manager;
     GList *next = g_queue_pop_head_link(&monitor->cleanups);
 
     monitor->sweep = NULL;
@@ -66,6 +67,8 @@ static void finish(Sweep *sweep, const GError *error)
         sweep->done(sweep->findings, error, sweep->data);
     sweep_free(sweep);
     health_arm(monitor);
+    if (manager->became_idle && manager_is_idle(manager))
+        manager->became_idle(manager->became_idle_data);
 }
 
 static void finish_well(Sweep *sweep)

@@ -2,7 +2,8 @@
 
 /*
  * Reading the state while life goes on. It is done by the thread that writes snapshots, so that no
- * file is replaced in the middle of it; the main loop, which renames journals, waits with that.
+ * file is replaced in the middle of it; the main loop, which renames journals, waits with that, and
+ * so does a snapshot that takes the place of everything.
  */
 #include "store/store-private.h"
 
@@ -37,20 +38,26 @@ static void check_done(WorkerJob *job)
     g_free(check);
 }
 
-void store_check(Store *store, gboolean dry_run, StoreChecked done, void *data)
+gboolean store_check(Store *store, gboolean dry_run, StoreChecked done, void *data, GError **error)
 {
-    StoreCheck *check = g_new0(StoreCheck, 1);
+    StoreCheck *check = NULL;
 
-    g_assert(!store->check);
+    g_assert(!store->check && store->state != STORE_NEW);
+    if (store->state == STORE_FAILED) { /* its journal may be replaced before the check's turn */
+        g_propagate_error(error, g_error_copy(store->error));
+        return FALSE;
+    }
+    check = g_new0(StoreCheck, 1);
     check->job = (WorkerJob){run_check, check_done};
     check->store = store;
     check->reading = store_reading(store, dry_run);
     check->reading.limits = (ChainLimits){
-        .journal_bytes = store->journal ? store->journal->size : G_MAXUINT64,
+        .journal_bytes = store->journal->size,
         .unshared = TRUE,
     };
     check->done = done;
     check->data = data;
     store->check = check;
     worker_push(store->writer, &check->job);
+    return TRUE;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Reading the state at start. Of state.json and its predecessor the one is taken with which the
- * journals lose nothing; where both lose something, the newer.
+ * Reading the state, at start or for a check. Of state.json and its predecessor the one is taken
+ * with which the journals lose nothing; where both lose something, the newer.
  */
 #include <errno.h>
 #include <sys/stat.h>

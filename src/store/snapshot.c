@@ -401,7 +401,8 @@ static gboolean rotate(Snapshot *snapshot)
     return TRUE;
 }
 
-/* Steps 1 and 2. Returns: FALSE while there is nothing to do but wait, or all is over. */
+/* Steps 1 and 2, once no check is under way. Returns: FALSE while there is nothing to do but wait,
+ * or all is over. */
 static gboolean begin(Snapshot *snapshot)
 {
     Store *store = snapshot->store;
@@ -520,6 +521,7 @@ gboolean snapshot_write_now(Store *store, GError **error)
     Journal *journal = NULL;
     gboolean more;
 
+    g_assert(!store->check); /* begin() would wait for it */
     (void)begin(snapshot);
     do {
         g_autoptr(GString) text = NULL;

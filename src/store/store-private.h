@@ -57,7 +57,7 @@ struct Store {
     GQueue pending; /* of PendingCall, those that wait for a sync, oldest first */
     guint64 last_ticket;
 
-    struct StoreCheck *check;  /* under way, or NULL: no file gets another name meanwhile */
+    struct StoreCheck *check;  /* under way, or NULL: no snapshot begins meanwhile */
     Snapshot *snapshot;        /* being written, or NULL */
     guint64 snapshot_sequence; /* what state.json holds */
     guint64 snapshot_bytes;    /* its size */

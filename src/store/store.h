@@ -108,8 +108,9 @@ typedef void (*StoreChecked)(StoreContents *contents, const GError *error, void 
  * not what is appended meanwhile. A snapshot that is to begin waits for its end. One at a time.
  * Does not block.
  * @done: called once, from the main loop or from within store_close(), never from within the call.
+ * Returns: FALSE with @error where the disk is not to be relied on now, and is being written anew.
  */
-void store_check(Store *store, gboolean dry_run, StoreChecked done, void *data);
+gboolean store_check(Store *store, gboolean dry_run, StoreChecked done, void *data, GError **error);
 StoreContents *store_contents_free(StoreContents *contents);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(StoreContents, store_contents_free)
 

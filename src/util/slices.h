@@ -5,7 +5,7 @@
 
 /*
  * Work that is too long for one turn of the main loop, done in slices: whenever the loop has
- * nothing else to do, and every 5 ms where it never has.
+ * nothing else to do, and every 5 ms where it has not had for as long.
  */
 typedef struct Slices Slices;
 

@@ -605,6 +605,78 @@ static void test_recover_beside_grants(void)
     fixture_wait(f, store_idle(f->manager->store));
 }
 
+/* What could not be read at start is read when somebody asks for it. */
+static void test_recover_what_could_not_be_read(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_auto(Recovered) recovered = {0};
+    Id id;
+
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev"));
+    id = fixture_grant(f, FIXTURE_REQUEST("dev"))->id;
+    fixture_stop(f);
+    damage_lease(f, &id);
+    disk_refuse_links();
+    fixture_start(f);
+    for (guint dry_run = 0; dry_run < 2; dry_run++) {
+        recovered_clear(&recovered);
+        manager_recover(f->manager, dry_run == 1, on_recovered, &recovered);
+        g_assert_true(recovered.over);
+        g_assert_false(recovered.ok);
+        g_assert_cmpint(manager_state(f->manager, NULL), ==, MANAGER_DEGRADED);
+    }
+    disk_allow();
+    fixture_forget(f);
+    recovered_clear(&recovered);
+    manager_recover(f->manager, FALSE, on_recovered, &recovered);
+    g_assert_true(recovered.over && recovered.ok);
+    g_assert_cmpint(manager_state(f->manager, NULL), ==, MANAGER_RUNNING);
+    g_assert_nonnull(fixture_lease(f, 3000));
+    g_assert_cmpuint(fixture_told(f, "recovery ok"), ==, 1);
+    recover(f, FALSE, &recovered);
+    g_assert_true(recovered.ok);
+}
+
+static void test_recover_while_the_disk_fails(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_auto(Recovered) recovered = {0};
+
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev"));
+    fixture_stop(f);
+    disk_refuse_writes();
+    fixture_start(f);
+    recover(f, FALSE, &recovered);
+    g_assert_false(recovered.ok);
+    g_assert_cmpuint(fixture_told(f, "step validate-state failed"), ==, 1);
+    g_assert_nonnull(fixture_lease(f, 3000));
+    disk_allow();
+    fixture_wait(f, manager_state(f->manager, NULL) == MANAGER_RUNNING);
+    recover(f, FALSE, &recovered);
+    g_assert_true(recovered.ok);
+}
+
+static void test_recover_ends_duplicates(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_auto(Recovered) recovered = {0};
+
+    (void)fixture_grant(f, FIXTURE_REQUEST("api"));
+    (void)fixture_grant(f, FIXTURE_REQUEST("api"));
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev"));
+    fixture_configure(f, "{\"service_types\": {\"api\": {\"port_range\": [8000, 8009],"
+                         "\"instance_behavior\": \"single\"}}}");
+    g_assert_true(manager_reload(f->manager, NULL));
+    fixture_forget(f);
+    recover(f, TRUE, &recovered);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 3);
+    recover(f, FALSE, &recovered);
+    g_assert_true(recovered.ok);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 2);
+    g_assert_cmpuint(fixture_told(f, "step verify-singletons repaired"), ==, 1);
+    g_assert_cmpuint(fixture_told(f, "released 8000 duplicate-singleton stale"), ==, 1);
+}
+
 static void test_recoveries_wait_for_each_other(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
@@ -715,5 +787,8 @@ int main(int argc, char *argv[])
     g_test_add_func("/recover/bad-configuration", test_recover_with_bad_configuration);
     g_test_add_func("/recover/beside-grants", test_recover_beside_grants);
     g_test_add_func("/recover/one-after-the-other", test_recoveries_wait_for_each_other);
+    g_test_add_func("/recover/what-could-not-be-read", test_recover_what_could_not_be_read);
+    g_test_add_func("/recover/while-the-disk-fails", test_recover_while_the_disk_fails);
+    g_test_add_func("/recover/duplicates", test_recover_ends_duplicates);
     return fixture_main();
 }

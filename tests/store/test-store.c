@@ -257,7 +257,7 @@ static void test_check(void)
     for (guint port = 3000; port < 3005; port++)
         g_assert_true(fixture_grant(fixture, (guint16)port, NULL));
     sys_set_hook(on_held_call, &hold);
-    store_check(fixture->store, FALSE, on_checked, &contents);
+    g_assert_true(store_check(fixture->store, FALSE, on_checked, &contents, NULL));
     while (!is_held(&hold) && g_get_monotonic_time() < end_usec)
         g_thread_yield();
     g_assert_true(is_held(&hold));
