@@ -95,7 +95,7 @@ void judge_orphans(Lease *const *leases, const LeaseFacts *facts, Verdict *verdi
         if (verdicts[i].drop || verdicts[i].dormant)
             continue;
         if (lease->expires_usec != 0 && lease->expires_usec <= now_usec)
-            drop(&verdicts[i], REASON_EXPIRED, "its time ran out while the daemon was away");
+            drop(&verdicts[i], REASON_EXPIRED, "its time has run out");
         else if (lease->process.pid > 0 && facts[i].process_runs == FACT_NO &&
                  facts[i].served == FACT_NO && lease->lifetime != LIFETIME_PERSISTENT)
             drop(&verdicts[i], REASON_ORPHANED, "its process is gone and nobody serves the port");
