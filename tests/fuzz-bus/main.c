@@ -10,7 +10,8 @@
  * Environment: STYXY_FUZZ_CALLS (50000 unless set), STYXY_FUZZ_SEED (1 unless set, so that a run is
  * like the one before), STYXY_FUZZ_BUS_SECONDS (120 unless set: on a slow machine there are no more
  * calls after that, and the run ends as usual), STYXY_FUZZ_PING_MSEC (the longest Ping that passes;
- * generous unless set, because the daemon runs under sanitizers and perhaps beside others).
+ * 100 unless set, and then a few are excused up to five seconds, because a disk or a virtual
+ * machine may stand still for a moment).
  */
 #include <poll.h>
 #include <signal.h>
@@ -29,7 +30,9 @@
 /* After the last call: to settle, to end, to look for leaks. */
 #define LAST_SECONDS 120
 #define ACTORS 12
-#define PING_MSEC 5000
+#define PING_MSEC 100
+#define PINGS_EXCUSED 3
+#define PING_EXCUSED_MSEC 5000
 #define LIVES 8 /* of the daemon */
 /* In percent of the run: no restart after LAST_LIFE; memory is measured from MEASURED on. */
 #define LAST_LIFE 60
@@ -311,6 +314,22 @@ static void go(Run *run)
 
 /* ---- the report ---- */
 
+/* @times: ascending, in µs. */
+static void judge_pings(const Run *run, const GArray *times)
+{
+    guint excused = g_getenv("STYXY_FUZZ_PING_MSEC") ? 0 : PINGS_EXCUSED;
+    gint64 longest_msec = g_array_index(times, gint64, times->len - 1) / 1000;
+    gint64 judged_msec =
+        g_array_index(times, gint64, times->len - 1 - MIN(excused, times->len - 1)) / 1000;
+
+    if (judged_msec >= (gint64)number_from("STYXY_FUZZ_PING_MSEC", PING_MSEC) ||
+        (excused > 0 && longest_msec >= PING_EXCUSED_MSEC))
+        fuzz_fail(&run->fuzz,
+                  "%u Pings took %" G_GINT64_FORMAT " ms or more, the longest %" G_GINT64_FORMAT
+                  " ms",
+                  excused + 1, judged_msec, longest_msec);
+}
+
 static int compare_times(const void *a, const void *b)
 {
     gint64 one = *(const gint64 *)a, two = *(const gint64 *)b;
@@ -349,8 +368,7 @@ static void report(Run *run, guint64 last_kib, double seconds)
             " KiB after the first half of the last life, %" G_GUINT64_FORMAT
             " KiB after the second\n",
             run->fuzz.seed, counts->calls, counts->restarts, max_msec, run->rss_kib, last_kib);
-    if (max_msec > (double)number_from("STYXY_FUZZ_PING_MSEC", PING_MSEC))
-        fuzz_fail(&run->fuzz, "a Ping took %.0f ms", max_msec);
+    judge_pings(run, times);
     /* A fuzzer that gets nothing done would find nothing wrong. */
     if (counts->grants * 20 < counts->calls || counts->releases * 20 < counts->calls ||
         counts->signals < counts->grants)
