@@ -115,6 +115,7 @@ static void judge_now(Sweep *sweep, Lease *lease, Fact served)
     HealthSettings at_once;
     HealthSight sight = {.served = served};
     HealthVerdict verdict;
+    LeaseFacts now;
 
     if (served != FACT_NO || (sweep->uid != (uid_t)-1 && lease->uid != sweep->uid))
         return;
@@ -122,8 +123,10 @@ static void judge_now(Sweep *sweep, Lease *lease, Fact served)
     at_once = *health_settings_of(monitor->manager->config, lease->service_type);
     at_once.max_failures = 1;
     verdict = health_judge(lease, &sight, &at_once);
-    if (!verdict.stale || !is_unused_now(lease) ||
-        (lease->process.pid > 0 && process_check(&lease->process, NULL) != PROCESS_DEAD))
+    if (!verdict.stale)
+        return;
+    now = observe_now(lease);
+    if (now.served != FACT_NO || (lease->process.pid > 0 && now.process_runs != FACT_NO))
         return;
     end_now(sweep, lease, verdict.reason);
 }

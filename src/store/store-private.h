@@ -96,6 +96,7 @@ typedef struct StoreReading {
     ChainLimits limits; /* ->unshared FALSE = none */
 } StoreReading;
 
+/** store_reading: of @store as it is now. In the main loop. */
 StoreReading store_reading(const Store *store, gboolean dry_run);
 /** store_read: store_load() but for what it does to the store. Any thread. */
 StoreContents *store_read(const StoreReading *reading, GError **error);
