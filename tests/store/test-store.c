@@ -210,6 +210,7 @@ typedef struct Held {
     GCond changed;
     guint calls; /* of other threads than the main one */
     gboolean held, released;
+    gint64 end_usec; /* of waiting */
 } Held;
 
 /* Stops the check between two of the files that it reads. */
@@ -221,8 +222,9 @@ static int on_held_call(SysCall call, size_t *length, void *data)
         return 0;
     g_mutex_lock(&hold->lock);
     hold->held = ++hold->calls == 2;
-    while (hold->held && !hold->released)
-        g_cond_wait(&hold->changed, &hold->lock);
+    while (hold->held && !hold->released &&
+           g_cond_wait_until(&hold->changed, &hold->lock, hold->end_usec))
+        ;
     hold->held = FALSE;
     g_mutex_unlock(&hold->lock);
     return 0;
@@ -249,8 +251,8 @@ static void test_check(void)
 {
     g_autoptr(Fixture) fixture = fixture_new();
     g_autoptr(StoreContents) contents = NULL;
-    Held hold = {.main = g_thread_self()};
     gint64 end_usec = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
+    Held hold = {.main = g_thread_self(), .end_usec = end_usec};
 
     fixture_start(fixture);
     fixture_settle(fixture);
@@ -272,8 +274,9 @@ static void test_check(void)
     hold.released = TRUE;
     g_cond_signal(&hold.changed);
     g_mutex_unlock(&hold.lock);
-    while (!contents)
+    while (!contents && g_get_monotonic_time() < end_usec)
         fixture_turn(fixture);
+    g_assert_nonnull(contents);
     g_assert_cmpuint(contents->leases->len, ==, 5);
     g_assert_cmpuint(contents->damage->len, ==, 0);
     g_assert_false(contents->torn_tail);
