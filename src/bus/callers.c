@@ -35,6 +35,8 @@
  * So a departure counts when the broker has brought another call since, or after this time.
  */
 #define DEPARTURE_USEC (100 * G_TIME_SPAN_MILLISECOND)
+/* Others that follow put it off, and no longer than this. */
+#define DEPARTURE_MAX_USEC G_TIME_SPAN_SECOND
 
 #define DEPARTURES                                                              \
     "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus'," \
@@ -83,6 +85,7 @@ struct Callers {
     Entry *ending;           /* borrowed: departed, and its last message has been handled */
     GQueue departing;        /* of Entry, borrowed: not known yet whether they are gone or lost */
     Deadline *departure;     /* owned: of the last one of those */
+    gint64 departing_usec;   /* CLOCK_MONOTONIC: since when there are any */
     gboolean served;         /* a message had its turn without having stood by */
     Pace pace;
     Deadline *pause;  /* until somebody is served again; NULL = nobody is held back */
@@ -236,6 +239,7 @@ static void on_departures_settled(void *data)
 static void depart(Entry *entry)
 {
     Callers *callers = entry->callers;
+    gint64 now_usec = g_get_monotonic_time();
 
     if (entry->known)
         caller_stops_waiting(&entry->caller);
@@ -243,12 +247,15 @@ static void depart(Entry *entry)
         entry_drop(entry);
         return;
     }
+    if (callers->departing.length == 0)
+        callers->departing_usec = now_usec;
     entry->departing.data = entry;
     g_queue_push_tail_link(&callers->departing, &entry->departing);
     callers->departure = deadline_cancel(callers->departure);
     callers->departure =
         deadline_add(callers->connection->context->deadlines,
-                     g_get_monotonic_time() + DEPARTURE_USEC, on_departures_settled, callers);
+                     MIN(now_usec + DEPARTURE_USEC, callers->departing_usec + DEPARTURE_MAX_USEC),
+                     on_departures_settled, callers);
 }
 
 static int on_departure(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -562,12 +569,13 @@ static void on_pause_over(void *data)
     bus_link_wake(callers->connection->link);
 }
 
-/* Nobody is held back where others wait for the end of it, or where nothing more could be read. */
+/* Nobody is held back where leases wait for the end of it, or where nothing more could be read. */
 static gint64 due_of(const Callers *callers, const User *user, gint64 now_usec)
 {
     const Entry *first = user->entries.head->data;
 
-    if (callers->hurried || first->departed || !can_read_on(callers))
+    if (callers->hurried || !can_read_on(callers) ||
+        (first->departed && caller_is_needed(&first->caller)))
         return now_usec;
     return pace_due(&callers->pace, user->uid, user->n_parked, now_usec);
 }
