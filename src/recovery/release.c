@@ -12,6 +12,7 @@
 #include "recovery/expiry.h"
 #include "recovery/health.h"
 #include "recovery/metrics.h"
+#include "recovery/observe.h"
 #include "recovery/startup.h"
 #include "util/fdstore.h"
 
@@ -239,9 +240,18 @@ void manager_end(Manager *manager, Lease *lease, Reason reason)
     manager_release(manager, one, reason, end_done, end);
 }
 
+/* One picture for all that are asked about in this turn. */
+static LeaseFacts look_at(const Lease *lease, SocketTable **table)
+{
+    if (!*table)
+        *table =
+            socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, NULL);
+    return observe_lease(lease, *table);
+}
+
 /* Much may have happened while the disk was away: each end is asked anew whether it is still due.
  */
-static void end_again(Manager *manager, Lease *lease, Reason reason)
+static void end_again(Manager *manager, Lease *lease, Reason reason, SocketTable **table)
 {
     switch (reason) {
     case REASON_EXPIRED:
@@ -261,7 +271,7 @@ static void end_again(Manager *manager, Lease *lease, Reason reason)
     case REASON_DUPLICATE_SINGLETON:
         return; /* and so does the next recovery */
     case REASON_ORPHANED:
-        if (startup_is_orphan(lease))
+        if (startup_is_orphan(lease, look_at(lease, table)))
             manager_end(manager, lease, reason);
         return;
     default:
@@ -273,6 +283,7 @@ static void on_retry_ends(void *data)
 {
     Manager *manager = data;
     g_autoptr(GHashTable) ends = g_steal_pointer(&manager->unrecorded);
+    g_autoptr(SocketTable) table = NULL;
     GHashTableIter iter;
     gpointer id, reason;
 
@@ -283,7 +294,7 @@ static void on_retry_ends(void *data)
         Lease *lease = registry_find(manager->registry, id);
 
         if (lease && !lease->ending)
-            end_again(manager, lease, (Reason)GPOINTER_TO_INT(reason));
+            end_again(manager, lease, (Reason)GPOINTER_TO_INT(reason), &table);
     }
 }
 

@@ -66,9 +66,8 @@ static void finish(Rerun *rerun)
 
 /* ---- looking at leases, and ending them ------------------------------------------------------ */
 
-gboolean startup_is_orphan(Lease *lease)
+gboolean startup_is_orphan(Lease *lease, LeaseFacts facts)
 {
-    LeaseFacts facts = observe_now(lease);
     Verdict verdict = {0};
 
     judge_orphans(&lease, &facts, &verdict, 1, g_get_real_time());
@@ -95,7 +94,7 @@ static gboolean is_still_due(const Rerun *rerun, guint i)
     if (!lease->in_registry || lease->ending)
         return FALSE;
     if (run->found_in[i] == RECOVERY_CLEAN_ORPHANS)
-        return startup_is_orphan(lease);
+        return startup_is_orphan(lease, observe_now(lease));
     if (run->found_in[i] == RECOVERY_VERIFY_SINGLETONS)
         return is_duplicate(run->manager, lease) &&
                observe_now(lease).served == run->facts[i].served;
@@ -105,12 +104,20 @@ static gboolean is_still_due(const Rerun *rerun, guint i)
 static void end_if_due(Rerun *rerun, guint i)
 {
     Run *run = &rerun->run;
+    Lease *lease = run->leases->pdata[i];
 
     if (!run->verdicts[i].drop || !is_still_due(rerun, i))
         return;
+    if (!rerun->dry_run) {
+        manager_end(run->manager, lease, run->verdicts[i].reason);
+        if (lease->in_registry && !lease->ending) {
+            recovery_report_add(run->report, run->found_in[i], STEP_WARNING,
+                                "the end of lease %s on port %u could not be recorded, so it stays",
+                                lease->id.text, lease->port);
+            return;
+        }
+    }
     startup_report_verdict(run, i);
-    if (!rerun->dry_run)
-        manager_end(run->manager, run->leases->pdata[i], run->verdicts[i].reason);
 }
 
 static void slice(void *data)

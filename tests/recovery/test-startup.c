@@ -656,6 +656,34 @@ static void test_recover_while_the_disk_fails(void)
     g_assert_true(recovered.ok);
 }
 
+/* An end that the disk refuses is no end, and comes when the disk is back. */
+static void test_recover_cannot_end(void)
+{
+    g_autoptr(Fixture) f =
+        fixture_started("{\"recovery\": {\"health_monitoring\": {\"enabled\": false}}}");
+    g_auto(Recovered) recovered = {0};
+    Server gone, back;
+
+    server_start(&gone, 0, FALSE);
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev", .process = gone.identity));
+    server_end(&gone);
+    server_start(&back, 0, FALSE);
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev", .process = back.identity));
+    server_end(&back);
+    disk_refuse_writes();
+    recover(f, FALSE, &recovered);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 2);
+    g_assert_cmpuint(fixture_told(f, "step clean-orphans warning"), ==, 1);
+    g_assert_cmpuint(report_number(f, "released"), ==, 0);
+    /* somebody serves one of the two meanwhile */
+    server_start(&back, 3001, FALSE);
+    disk_allow();
+    fixture_wait(f, fixture_told(f, "released 3000 orphaned stale") == 1);
+    fixture_run(f, 100);
+    g_assert_nonnull(fixture_lease(f, 3001));
+    server_end(&back);
+}
+
 static void test_recover_ends_duplicates(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
@@ -790,5 +818,6 @@ int main(int argc, char *argv[])
     g_test_add_func("/recover/what-could-not-be-read", test_recover_what_could_not_be_read);
     g_test_add_func("/recover/while-the-disk-fails", test_recover_while_the_disk_fails);
     g_test_add_func("/recover/duplicates", test_recover_ends_duplicates);
+    g_test_add_func("/recover/cannot-end", test_recover_cannot_end);
     return fixture_main();
 }
