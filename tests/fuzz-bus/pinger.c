@@ -2,9 +2,9 @@
 
 /*
  * How long the daemon takes to answer, and not how long this program takes to ask: a message that
- * is ready, and no memory is asked for, since under a sanitizer that may take seconds at times. What
- * either of the two waited for a processor is the machine's, and is left out where the kernel tells:
- * the second number of /proc/PID/schedstat, in ns (Documentation/scheduler/sched-stats.rst).
+ * is ready, and no memory is asked for, since under a sanitizer that may take seconds at times.
+ * What either of the two waited for a processor is the machine's, and is left out where the kernel
+ * tells: the second number of /proc/PID/schedstat, in ns (Documentation/scheduler/sched-stats.rst).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +23,8 @@
 #define READY "AGREE_UNIX_FD\r\n" /* the end of the handshake's answer */
 #define HEADER_BYTES 16           /* the fixed part of a D-Bus message's header */
 #define METHOD_RETURN 2
+/* By the clock, whatever either side waited for. */
+#define LONGEST_USEC (5 * G_TIME_SPAN_SECOND)
 
 struct Pinger {
     const World *world;
@@ -119,10 +121,12 @@ static void *pinger_main(void *data)
             await_answer(fd);
 
         took_usec = g_get_monotonic_time() - sent_usec;
-        took_usec -= waited_usec(mine) + waited_usec(daemons) - waited_before_usec;
-        took_usec = MAX(took_usec, 0);
         if (!answered)
             pinger->wrong = g_strdup_printf("Ping: no answer: %s", g_strerror(errno));
+        else if (took_usec > LONGEST_USEC)
+            pinger->wrong = g_strdup_printf("Ping: %" G_GINT64_FORMAT " ms", took_usec / 1000);
+        took_usec -= waited_usec(mine) + waited_usec(daemons) - waited_before_usec;
+        took_usec = MAX(took_usec, 0);
         g_array_append_val(pinger->times_usec, took_usec);
         g_usleep(PAUSE_USEC);
     }

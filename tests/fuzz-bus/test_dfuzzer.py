@@ -28,12 +28,15 @@ class Dfuzzer(unittest.TestCase):
                        "DBUS_SYSTEM_BUS_ADDRESS": f"unix:path={world.folder}/none"}
         done = subprocess.run(
             ["dfuzzer", "--bus-name=org.styxy.Ports", "--object=/", "--no-suppressions",
+             "--verbose",
              "--iterations=" + os.environ.get("STYXY_DFUZZER_ITERATIONS", "100")],
             env=environment, cwd=world.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace", timeout=SECONDS, check=False,
             preexec_fn=harness.die_with_parent)
         print(done.stdout[-5000:])
         self.assertIn(done.returncode, (ALL_WELL, WARNINGS_ONLY))
+        for member in ("Allocate", "ReleasePort", "Recover"):  # else it has found nothing to do
+            self.assertIn(member, done.stdout)
         self.assertIsNone(world.daemon.poll(), "the daemon has ended")
         world.ok("status")
         self.assertEqual(world.stop_daemon(), 0)
