@@ -37,8 +37,9 @@ struct Manager {
     GQueue letting;          /* of Letting: releases that wait for the service manager */
     guint releases_on_disk;  /* releases that wait for a sync */
     guint grants_on_disk;    /* jobs that wait for a sync */
-    GHashTable *unrecorded;  /* lease id -> GINT_TO_POINTER (reason): ends that the disk refused */
-    Deadline *retry_ends;    /* of unrecorded; NULL = none */
+    GHashTable *unrecorded;  /* lease id -> PendingEnd *, owned: ends that the disk refused */
+    GQueue due_again;        /* of PendingEnd, owned: the same once the disk is back */
+    Deadline *retry_ends;    /* of due_again; NULL = none */
     GHashTable *expiries;    /* Lease * -> Expiry *, see expiry.c */
     GHashTable *claims;      /* Lease * -> Claim *, see claims.c */
     gint64 claim_grace_usec; /* CLAIM_GRACE_USEC but in tests */

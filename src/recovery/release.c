@@ -16,6 +16,8 @@
 #include "recovery/startup.h"
 #include "util/fdstore.h"
 
+#define SLICE_USEC 1000
+
 /* A release whose sockets the service manager has to let go of, too, before it is true. */
 typedef struct Letting {
     Manager *manager; /* NULL: gone meanwhile */
@@ -28,7 +30,8 @@ typedef struct Letting {
 void release_init(Manager *manager)
 {
     g_queue_init(&manager->letting);
-    manager->unrecorded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_queue_init(&manager->due_again);
+    manager->unrecorded = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, g_free);
 }
 
 void release_deinit(Manager *manager)
@@ -39,6 +42,7 @@ void release_deinit(Manager *manager)
         ((Letting *)link->data)->manager = NULL;
     manager->retry_ends = deadline_cancel(manager->retry_ends);
     g_hash_table_unref(manager->unrecorded);
+    g_queue_clear_full(&manager->due_again, g_free);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */
@@ -221,9 +225,9 @@ static void end_done(const GError *error, void *data)
     PendingEnd *end = data;
 
     if (error)
-        g_hash_table_replace(end->manager->unrecorded, g_strdup(end->id.text),
-                             GINT_TO_POINTER((int)end->reason));
-    g_free(end);
+        g_hash_table_replace(end->manager->unrecorded, end->id.text, end);
+    else
+        g_free(end);
 }
 
 void manager_end(Manager *manager, Lease *lease, Reason reason)
@@ -240,18 +244,9 @@ void manager_end(Manager *manager, Lease *lease, Reason reason)
     manager_release(manager, one, reason, end_done, end);
 }
 
-/* One picture for all that are asked about in this turn. */
-static LeaseFacts look_at(const Lease *lease, SocketTable **table)
-{
-    if (!*table)
-        *table =
-            socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, NULL);
-    return observe_lease(lease, *table);
-}
-
 /* Much may have happened while the disk was away: each end is asked anew whether it is still due.
  */
-static void end_again(Manager *manager, Lease *lease, Reason reason, SocketTable **table)
+static void end_again(Manager *manager, Lease *lease, Reason reason)
 {
     switch (reason) {
     case REASON_EXPIRED:
@@ -271,7 +266,7 @@ static void end_again(Manager *manager, Lease *lease, Reason reason, SocketTable
     case REASON_DUPLICATE_SINGLETON:
         return; /* and so does the next recovery */
     case REASON_ORPHANED:
-        if (startup_is_orphan(lease, look_at(lease, table)))
+        if (startup_is_orphan(lease, observe_now(lease)))
             manager_end(manager, lease, reason);
         return;
     default:
@@ -279,31 +274,44 @@ static void end_again(Manager *manager, Lease *lease, Reason reason, SocketTable
     }
 }
 
+static void on_retry_ends(void *data);
+
+/* Later: the store says that it works from within an append that somebody is in the middle of. */
+static void arm_retry(Manager *manager)
+{
+    if (!manager->retry_ends && manager->due_again.length > 0)
+        manager->retry_ends =
+            deadline_add(manager->deadlines, g_get_monotonic_time(), on_retry_ends, manager);
+}
+
+/* In slices, for whether an orphan's end is still due is asked of the kernel. */
 static void on_retry_ends(void *data)
 {
     Manager *manager = data;
-    g_autoptr(GHashTable) ends = g_steal_pointer(&manager->unrecorded);
-    g_autoptr(SocketTable) table = NULL;
-    GHashTableIter iter;
-    gpointer id, reason;
+    gint64 end_usec = g_get_monotonic_time() + SLICE_USEC;
 
     manager->retry_ends = NULL;
-    manager->unrecorded = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    g_hash_table_iter_init(&iter, ends);
-    while (g_hash_table_iter_next(&iter, &id, &reason)) {
-        Lease *lease = registry_find(manager->registry, id);
+    do {
+        g_autofree PendingEnd *end = g_queue_pop_head(&manager->due_again);
+        Lease *lease = end ? registry_find(manager->registry, end->id.text) : NULL;
 
         if (lease && !lease->ending)
-            end_again(manager, lease, (Reason)GPOINTER_TO_INT(reason), &table);
-    }
+            end_again(manager, lease, end->reason);
+    } while (manager->due_again.length > 0 && g_get_monotonic_time() < end_usec);
+    arm_retry(manager);
 }
 
 void release_store_works_again(Manager *manager)
 {
-    /* Later: the store says so from within an append that somebody else is in the middle of. */
-    if (!manager->retry_ends && g_hash_table_size(manager->unrecorded) > 0)
-        manager->retry_ends =
-            deadline_add(manager->deadlines, g_get_monotonic_time(), on_retry_ends, manager);
+    GHashTableIter iter;
+    gpointer end;
+
+    g_hash_table_iter_init(&iter, manager->unrecorded);
+    while (g_hash_table_iter_next(&iter, NULL, &end)) {
+        g_hash_table_iter_steal(&iter);
+        g_queue_push_tail(&manager->due_again, end);
+    }
+    arm_retry(manager);
 }
 
 static GPtrArray *leases_of_client(Manager *manager, const char *client)
