@@ -88,11 +88,15 @@ const char *caller_unit(Caller *caller)
     return caller->unit;
 }
 
+gboolean caller_has_leases(const Caller *caller)
+{
+    return registry_first_of_client(manager_registry(caller->connection->context->manager),
+                                    caller->name) != NULL;
+}
+
 gboolean caller_is_needed(const Caller *caller)
 {
-    return caller->calls.length > 0 ||
-           registry_first_of_client(manager_registry(caller->connection->context->manager),
-                                    caller->name);
+    return caller->calls.length > 0 || caller_has_leases(caller);
 }
 
 Call *call_new(Connection *connection, sd_bus_message *m, sd_bus_error *error)

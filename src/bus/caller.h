@@ -60,6 +60,9 @@ void caller_lost(Caller *caller);
 /** caller_unit: (nullable) (transfer none): the systemd unit that he runs in, asked for once. */
 const char *caller_unit(Caller *caller);
 
+/** caller_has_leases: whether LIFETIME_CLIENT leases end when he leaves. */
+gboolean caller_has_leases(const Caller *caller);
+
 /** caller_is_needed: whether his departure would have to be noticed. */
 gboolean caller_is_needed(const Caller *caller);
 

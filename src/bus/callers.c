@@ -35,8 +35,11 @@
  * So a departure counts when the broker has brought another call since, or after this time.
  */
 #define DEPARTURE_USEC (100 * G_TIME_SPAN_MILLISECOND)
-/* Others that follow put it off, and no longer than this. */
-#define DEPARTURE_MAX_USEC G_TIME_SPAN_SECOND
+/*
+ * Others that follow put it off, and no longer than this: somebody could go on leaving. All that a
+ * broker says at its end takes it some milliseconds.
+ */
+#define DEPARTURE_MAX_USEC (2 * G_TIME_SPAN_SECOND)
 
 #define DEPARTURES                                                              \
     "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus'," \
@@ -575,7 +578,7 @@ static gint64 due_of(const Callers *callers, const User *user, gint64 now_usec)
     const Entry *first = user->entries.head->data;
 
     if (callers->hurried || !can_read_on(callers) ||
-        (first->departed && caller_is_needed(&first->caller)))
+        (first->departed && caller_has_leases(&first->caller)))
         return now_usec;
     return pace_due(&callers->pace, user->uid, user->n_parked, now_usec);
 }

@@ -222,6 +222,41 @@ static void test_client_lease(void)
     signals_clear(&signals);
 }
 
+/* Those who leave one after the other, and nobody calls between: the first one's lease ends before
+ * the last one has left. */
+static void test_departures_without_end(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new(FIXTURE_BROKER, NULL);
+    g_autoptr(sd_bus) watcher = fixture_connect(fixture->bus_address);
+    sd_bus *clients[120]; /* 40 ms each */
+    guint left = 0;
+    Signals signals;
+
+    signals_collect(&signals, watcher);
+    for (guint i = 0; i < G_N_ELEMENTS(clients); i++) {
+        clients[i] = fixture_connect(fixture->bus_address);
+        (void)allocate(clients[i], NULL, "big", "a{sv}", 1, "lifetime", "s", "client");
+    }
+    while (left < G_N_ELEMENTS(clients) && signals_count(&signals, "PortReleased") == 0) {
+        gint64 end_usec = g_get_monotonic_time() + 40 * G_TIME_SPAN_MILLISECOND, rest_usec;
+
+        clients[left] = sd_bus_flush_close_unref(clients[left]);
+        left++;
+        while ((rest_usec = end_usec - g_get_monotonic_time()) > 0) {
+            int r = sd_bus_process(watcher, NULL);
+
+            g_assert_cmpint(r, >=, 0);
+            if (r == 0)
+                (void)sd_bus_wait(watcher, (guint64)rest_usec);
+        }
+    }
+    g_assert_cmpuint(left, <, G_N_ELEMENTS(clients));
+    while (left < G_N_ELEMENTS(clients))
+        sd_bus_flush_close_unref(clients[left++]);
+    wait_lease_count(watcher, 0);
+    signals_clear(&signals);
+}
+
 /* More callers than a broker allows match rules, each with something to lose. */
 static void test_many_callers(void)
 {
@@ -366,6 +401,7 @@ int main(int argc, char **argv)
     g_test_add_func("/bus/broker/turns", test_turns);
     g_test_add_func("/bus/broker/too-many", test_too_many);
     g_test_add_func("/bus/broker/client-lease", test_client_lease);
+    g_test_add_func("/bus/broker/departures-without-end", test_departures_without_end);
     g_test_add_func("/bus/broker/many-callers", test_many_callers);
     g_test_add_func("/bus/broker/forgotten-callers", test_forgotten_callers);
     g_test_add_func("/bus/broker/name-taken", test_name_taken);
