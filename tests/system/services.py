@@ -50,6 +50,7 @@ class Signals:
 
     def __init__(self, machine, uid=0):
         self.heard = queue.Queue()
+        self.since_drain = []
         self.process = machine.popen(
             "/usr/bin/python3", "-c", LISTENER, "user" if uid != 0 else "system",
             uid=uid, user_bus=uid != 0, stdout=subprocess.PIPE,
@@ -59,7 +60,9 @@ class Signals:
 
     def _read(self):
         for line in self.process.stdout:
-            self.heard.put(json.loads(line))
+            signal = json.loads(line)
+            self.since_drain.append(signal)
+            self.heard.put(signal)
 
     def wait(self, name, seconds=20, **arguments):
         """The arguments of the next signal NAME; what comes before it is passed over."""
@@ -74,8 +77,12 @@ class Signals:
                 return values
             passed.append((heard, values))
 
+    def told(self, name):
+        """The arguments of all signals NAME since the last drain, waited for or passed over."""
+        return [values for heard, values in list(self.since_drain) if heard == name]
+
     def drain(self):
-        values = []
+        """Forgets what has come so far."""
+        self.since_drain.clear()
         while not self.heard.empty():
-            values.append(self.heard.get())
-        return values
+            self.heard.get()

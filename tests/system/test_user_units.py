@@ -13,15 +13,16 @@ PATH = "/org/styxy/Ports"
 UNIT = "styxyd.service"
 ALICE = 2001
 HOME = "/home/alice"
+MAX_FAILURES = 3
 
 CONFIGURATION = {
     "recovery": {
         "health_monitoring": {
             "check_interval_ms": 300,
-            "max_failures": 3,
-            "startup_grace_ms": 5000,
+            "max_failures": MAX_FAILURES,
+            "startup_grace_ms": 20000,
             "process_grace_ms": 500,
-            "http_timeout_ms": 500,
+            "http_timeout_ms": 2000,
         }
     }
 }
@@ -93,30 +94,37 @@ class UserUnitsTest(nspawn.MachineTest):
         return json.loads(done.stdout)["data"] if done.stdout.strip() else None
 
     def allocate(self, port, pid, on_unhealthy, check=True):
-        """A lease on PORT for the process PID; returns its id."""
+        """A lease on PORT for the process PID, given back at the end. Returns its id. CHECK=False:
+        the whole answer."""
         answer = self.call(
             "Allocate", "sa{sv}", "dev", "5", "port", "q", str(port), "strict", "b", "true",
             "pid", "u", str(pid), "health_url", "s", "http://127.0.0.1:{port}/health",
             "on_unhealthy", "s", on_unhealthy, check=check,
         )  # fmt: skip
-        return answer[1] if check else answer
+        if not check:
+            return answer
+        self.addCleanup(self.call, "Release", "s", answer[1], check=False)
+        return answer[1]
 
     def serve(self, port, lease):
         self.machine.run("touch", f"/tmp/go.{port}")
         self.wait_health(lease, "active")
 
-    def wait_health(self, lease, health, seconds=20):
+    def wait_health(self, lease, health, reason="", seconds=20):
         end = time.monotonic() + seconds
-        values = (None,)
-        while (values[0], values[2:3]) != (lease, [health]):
+        while True:
             values = self.signals.wait("HealthChanged", seconds=end - time.monotonic())
-        return values
+            if values[0] == lease and values[2] == health and reason in str(values[3:]):
+                return
 
     def lease(self, lease):
         return {name: value["data"] for name, value in self.call("GetLease", "s", lease)[0].items()}
 
-    def release(self, lease):
-        self.call("Release", "s", lease)
+    def wait_failures(self, lease, failures, seconds=20):
+        """Waits until so many checks in a row have failed, which no signal tells."""
+        end = time.monotonic() + seconds
+        while self.lease(lease)["failures"] < failures:
+            self.assertLess(time.monotonic(), end, f"not {failures} failures in {seconds} s")
 
     def start_twins(self, port):
         """web@PORT of alice's manager and of the system's. Returns the pid of alice's."""
@@ -139,9 +147,6 @@ class UserUnitsTest(nspawn.MachineTest):
 
     def invocation(self, unit, uid=0):
         return self.machine.show(unit, "InvocationID", uid=uid)
-
-    def restarts_told(self):
-        return [heard for heard in self.signals.drain() if heard[0] == "ServiceRestarted"]
 
     # -- the tests -------------------------------------------------------------------------------
 
@@ -167,7 +172,6 @@ class UserUnitsTest(nspawn.MachineTest):
         self.assertEqual(self.invocation(unit), of_system)
         self.assertEqual(self.machine.show(unit, "ActiveState"), "active")
         self.assertEqual(self.lease(lease)["health"], "active")
-        self.release(lease)
 
     def test_a_crashed_unit_is_restarted(self):
         unit = "web@3005.service"
@@ -178,13 +182,13 @@ class UserUnitsTest(nspawn.MachineTest):
         self.assertEqual(self.signals.wait("ServiceRestarted", seconds=30)[:3], [lease, 3005, unit])
         self.wait_health(lease, "active")
         self.assertEqual(self.machine.show(unit, "ActiveState", uid=ALICE), "active")
-        self.release(lease)
 
     def test_a_system_unit_is_refused(self):
         pid = self.start_in_the_system("systems", 3006)
         answer = self.allocate(3006, pid, "restart", check=False)
         self.assertNotEqual(answer.returncode, 0)
         self.assertIn("styxyctl --system", answer.stdout + answer.stderr)
+        self.assertEqual(self.call("List", "a{sv}", "0"), [[]])
 
     def test_of_a_system_unit_is_only_told(self):
         pid = self.start_in_the_system("told", 3007)
@@ -192,29 +196,30 @@ class UserUnitsTest(nspawn.MachineTest):
         lease = self.allocate(3007, pid, "notify")
         self.serve(3007, lease)
         self.machine.write("/tmp/status.3007", "500")
-        self.wait_health(lease, "failing")
+        self.wait_failures(lease, MAX_FAILURES + 2)
         self.machine.run("rm", "/tmp/status.3007")
+        self.wait_health(lease, "failing")
         self.wait_health(lease, "active")
-        self.assertEqual(self.restarts_told(), [])
+        self.assertEqual(self.signals.told("ServiceRestarted"), [])
         self.assertEqual(self.invocation("told"), before)
         self.assertEqual(int(self.machine.show("told", "MainPID")), pid)
-        self.release(lease)
 
     def test_what_is_restarted_outlives_a_hand_over(self):
         """Her process in another unit serves on: a name that says another thing to her manager."""
         unit = "shared@3008.service"
         self.systemctl("start", unit)
+        self.addCleanup(self.systemctl, "stop", unit)
         lease = self.allocate(3008, int(self.machine.show(unit, "MainPID", uid=ALICE)), "restart")
         self.serve(3008, lease)
         self.start_in_the_system("other", 3008, "shared")
         self.machine.run("/usr/bin/python3", "-c", AWAIT_LISTENERS, "3008", "2")
         self.systemctl("kill", "-s", "KILL", unit)
-        values = []
-        while "its process ended and another" not in str(values):
-            values = self.signals.wait("HealthChanged", seconds=20)
+        self.wait_health(lease, "active", reason="its process ended and another")
         self.assertEqual(self.lease(lease)["unit"], unit)
-        self.assertEqual(self.restarts_told(), [])
-        self.release(lease)
+        self.assertEqual(self.signals.told("ServiceRestarted"), [])
+        self.machine.write("/tmp/status.3008", "500")
+        self.assertEqual(self.signals.wait("ServiceRestarted", seconds=30)[:3], [lease, 3008, unit])
+        self.assertEqual(self.machine.show("other", "ActiveState"), "active")
 
 
 if __name__ == "__main__":
