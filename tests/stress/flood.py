@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """D-Bus over a raw socket: no library between the clock and the daemon, and nothing that waits.
 
-Run as a program it is a user who asks without end: PATH of a socket, then the number of connections
-and how many requests each keeps under way. Ends when its stdin does, and says how many it made.
+Run as a program it is one of two users, each on the socket PATH:
+  loud PATH CONNECTIONS WINDOW  asks without end, each connection with so many requests under way.
+                                Ends when its stdin does, and says how many it made.
+  quiet PATH CALLS              see quiet().
 """
 
 import os
@@ -10,6 +12,7 @@ import select
 import socket
 import struct
 import sys
+import time
 
 from gi.repository import Gio, GLib
 
@@ -90,7 +93,22 @@ def allocate_blob(service_type):
     return blob("Allocate", GLib.Variant("(sa{sv})", (service_type, {})))
 
 
-def flood(path, connections, window):
+def quiet(path, calls):
+    """p99 of so many Allocates, each released again, in µs, and the median."""
+    raw = Raw(path)
+    ask, times = allocate_blob("quiet"), []
+    for _ in range(calls):
+        began = time.monotonic_ns()
+        answer = raw.call(ask)
+        times.append((time.monotonic_ns() - began) / 1000)
+        lease = values(answer)[1]
+        values(raw.call(blob("Release", GLib.Variant("(s)", (lease,)))))
+    raw.close()
+    times.sort()
+    return times[len(times) * 99 // 100], times[len(times) // 2]
+
+
+def loud(path, connections, window):
     raws = {}
     message = allocate_blob("greedy")
     for _ in range(connections):
@@ -127,4 +145,8 @@ def flood(path, connections, window):
 
 
 if __name__ == "__main__":
-    flood(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    role, path, *numbers = sys.argv[1:]
+    if role == "loud":
+        loud(path, *map(int, numbers))
+    else:
+        print(*quiet(path, *map(int, numbers)))

@@ -12,63 +12,14 @@ import time
 import unittest
 
 import harness
-from flood import Raw, allocate_blob, blob, values
+from fairness import CONFIG, CONNECTIONS, FLOOD, WINDOW, Fairness, Loud
+from flood import Raw, allocate_blob, blob, quiet, values
 from gi.repository import GLib
 from harness import Lines, die_with_parent
 from ports import World, can_change_uid, count
 
-FLOOD = str(pathlib.Path(__file__).with_name("flood.py"))
-CONNECTIONS = 8
-WINDOW = 64
-P99_MAX = 5
-ROUNDS = 5
-LOUD_PER_SECOND_MIN = 900
 
-CONFIG = {
-    "service_types": {
-        "quiet": {"port_range": [15000, 15099]},
-        "greedy": {"port_range": [16000, 16999]},
-    },
-    "recovery": {
-        "port_conflict": {"cooldown_ms": 0, "max_retries": 0},
-        "health_monitoring": {"enabled": False},
-    },
-    "limits": {"leases_per_user": 64},
-}
-
-
-class Flood:
-    """Somebody else who asks all the time."""
-
-    def __init__(self, path):
-        def prepare():
-            die_with_parent()
-            if can_change_uid():
-                nobody = pwd.getpwnam("nobody").pw_uid  # a broker takes nobody without a name
-                os.setresuid(nobody, nobody, nobody)
-
-        self.process = subprocess.Popen(
-            [sys.executable, FLOOD, path, str(CONNECTIONS), str(WINDOW)], text=True,
-            preexec_fn=prepare, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.lines = Lines(self.process.stdout)
-        assert self.lines.next(60) == "ready"
-
-    def finish(self):
-        """How many calls it made, and how many answers and errors it got."""
-        self.process.stdin.close()
-        made, answers, errors = map(int, self.lines.next(60).split())
-        assert self.process.wait(60) == 0
-        self.process.stdout.close()
-        return made, answers, errors
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-class Hostile(unittest.TestCase):
+class Hostile(Fairness, unittest.TestCase):
     def setUp(self):
         self.world = World(CONFIG)
         self.addCleanup(self.world.close)
@@ -81,61 +32,22 @@ class Hostile(unittest.TestCase):
 
     # -- fairness ------------------------------------------------------------------------------
 
-    @staticmethod
-    def percentile(path, calls):
-        """p99 of so many Allocates, each released again, in µs, and the median."""
-        raw = Raw(path)
-        ask, times = allocate_blob("quiet"), []
-        for _ in range(calls):
-            began = time.monotonic_ns()
-            answer = raw.call(ask)
-            times.append((time.monotonic_ns() - began) / 1000)
-            lease = values(answer)[1]
-            values(raw.call(blob("Release", GLib.Variant("(s)", (lease,)))))
-        raw.close()
-        times.sort()
-        return times[len(times) * 99 // 100], times[len(times) // 2]
+    def quiet(self, path, calls):
+        return quiet(path, calls)
+
+    def start_loud(self, path):
+        def prepare():
+            die_with_parent()
+            if can_change_uid():
+                nobody = pwd.getpwnam("nobody").pw_uid  # a broker takes nobody without a name
+                os.setresuid(nobody, nobody, nobody)
+
+        return Loud(subprocess.Popen(
+            [sys.executable, str(FLOOD), "loud", path, str(CONNECTIONS), str(WINDOW)], text=True,
+            preexec_fn=prepare, **Loud.PIPES))
 
     def test_a_quiet_user_beside_a_loud_one(self):
         self.quiet_beside_loud(str(self.world.runtime / "bus"), calls_of_loud=5)
-
-    def quiet_beside_loud(self, path, calls_of_loud=0):
-        """The machine's other work may fall into a round, and not into each of them.
-
-        CALLS_OF_LOUD: at least so many for each of the quiet one's."""
-        self.percentile(path, 200)
-        for _ in range(ROUNDS):
-            times = self.one_round(path, calls_of_loud)
-            if times <= P99_MAX:
-                return
-        self.fail(f"p99 {times:.1f} times what it is alone, in {ROUNDS} rounds no less than {P99_MAX}")
-
-    def one_round(self, path, calls_of_loud):
-        """How many times as long the quiet one's p99 is."""
-        calls = count(1000, 10000)
-        before, median_before = self.percentile(path, calls)
-        flood = Flood(path)
-        try:
-            began = time.monotonic()
-            beside, median = self.percentile(path, calls)
-            seconds = time.monotonic() - began
-            made, answers, errors = flood.finish()
-        except BaseException:
-            flood.kill()
-            raise
-        after, _ = self.percentile(path, calls)
-        # The clock of this machine in this minute: whatever else it does hits all three.
-        alone = max(before, after)
-        print(f"p99 {alone:.0f} us alone, {beside:.0f} us beside {made} calls of {answers + errors} "
-              f"answered in {seconds:.1f} s ({beside / alone:.1f} times); "
-              f"median {median_before:.0f} and {median:.0f}")
-        # Else nobody was in the way, or nobody but the quiet one was served.
-        self.assertGreater(answers + errors, LOUD_PER_SECOND_MIN * seconds)
-        self.assertGreater(made, calls_of_loud * calls)
-        # Half of all calls are nothing that other work could reach, so this holds in each round.
-        self.assertLess(median, P99_MAX * median_before)
-        self.assertGreater(errors, (answers + errors) // 2)  # its quota is used up
-        return beside / alone
 
     # -- long work -----------------------------------------------------------------------------
 
@@ -163,13 +75,13 @@ class Hostile(unittest.TestCase):
         witness = Raw(str(self.world.runtime / "bus"))
         self.addCleanup(witness.close)
         for method in ("Cleanup", "Recover"):
-            flood = Flood(str(self.world.runtime / "bus"))
-            self.addCleanup(flood.kill)
+            loud = self.start_loud(str(self.world.runtime / "bus"))
+            self.addCleanup(loud.kill)
             began = time.monotonic()
             for _ in range(20):
                 values(witness.call(blob(method, GLib.Variant("(a{sv})", ({},)))))
             seconds = time.monotonic() - began
-            made, _, _ = flood.finish()
+            made, _, _ = loud.finish()
             print(f"20 times {method} in {seconds:.2f} s beside {made} calls")
             self.assertLess(seconds, 20)
             self.assertGreater(made, 1000)
