@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """styxyctl run --socket with servers that take their socket by the LISTEN_FDS protocol."""
 
-import os
 import pathlib
-import re
 import shutil
 import signal
 import socket

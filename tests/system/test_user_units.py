@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A user's own daemon has that user's units restarted, by that user's service manager."""
+"""Units of users' own service managers: restarted by the user's own daemon, and not taken for
+another user's by the system's."""
 
 import json
 import time
@@ -11,8 +12,7 @@ from services import SERVER, Signals
 NAME = "org.styxy.Ports"
 PATH = "/org/styxy/Ports"
 UNIT = "styxyd.service"
-ALICE = 2001
-HOME = "/home/alice"
+ALICE, BOB = 2001, 2002
 MAX_FAILURES = 3
 
 CONFIGURATION = {
@@ -25,6 +25,11 @@ CONFIGURATION = {
             "http_timeout_ms": 2000,
         }
     }
+}
+
+# Of the system's daemon: who comes in the grace of a process has time to.
+OF_SYSTEM = {
+    "recovery": {"health_monitoring": {"check_interval_ms": 300, "process_grace_ms": 8000}}
 }
 
 # The instance is the port.
@@ -61,18 +66,23 @@ class UserUnitsTest(nspawn.MachineTest):
     def setUpClass(cls):
         super().setUpClass()
         machine = cls.machine
-        machine.run("useradd", "-m", "-u", str(ALICE), "-U", "alice")
         machine.write("/usr/local/bin/server.py", SERVER)
+        machine.write("/etc/styxy/core-ports.d/50-test.json", json.dumps(OF_SYSTEM))
         machine.write("/etc/systemd/system/web@.service", NAMESAKE)
-        machine.write(f"{HOME}/.config/systemd/user/web@.service", WEB)
-        machine.write(f"{HOME}/.config/systemd/user/shared@.service", SHARED)
-        machine.write(f"{HOME}/.config/styxy/core-ports.d/50-test.json", json.dumps(CONFIGURATION))
-        machine.run("chown", "-R", "alice:alice", HOME)
         machine.run("systemctl", "daemon-reload")
-        machine.run("loginctl", "enable-linger", "alice")
-        machine.wait_unit(f"user@{ALICE}.service", "active")
+        for name, uid in (("alice", ALICE), ("bob", BOB)):
+            home = f"/home/{name}"
+            machine.run("useradd", "-m", "-u", str(uid), "-U", name)
+            machine.write(f"{home}/.config/systemd/user/web@.service", WEB)
+            machine.write(f"{home}/.config/systemd/user/shared@.service", SHARED)
+            machine.write(f"{home}/.config/styxy/core-ports.d/50-test.json",
+                          json.dumps(CONFIGURATION))
+            machine.run("chown", "-R", f"{name}:{name}", home)
+            machine.run("loginctl", "enable-linger", name)
+            machine.wait_unit(f"user@{uid}.service", "active")
         machine.wait_unit("styxyd.socket", "active", uid=ALICE)
         cls.signals = Signals(machine, ALICE)
+        cls.signals_of_system = Signals(machine)
 
     def setUp(self):
         self.machine.run("sh", "-c", "rm -f /tmp/status.* /tmp/go.*")
@@ -80,13 +90,14 @@ class UserUnitsTest(nspawn.MachineTest):
 
     # -- what the tests are written in -----------------------------------------------------------
 
-    def systemctl(self, *arguments):
-        self.machine.run("systemctl", "--user", *arguments, uid=ALICE, user_bus=True)
+    def systemctl(self, *arguments, uid=ALICE):
+        self.machine.run("systemctl", "--user", *arguments, uid=uid, user_bus=True)
 
-    def call(self, method, *arguments, check=True):
-        """A method of alice's daemon, which the first one starts. CHECK=False: its whole answer."""
+    def call(self, method, *arguments, check=True, bus="--user"):
+        """A method of alice's daemon, which the first one starts, or by BUS of the system's, called
+        by her. CHECK=False: its whole answer."""
         done = self.machine.run(
-            "busctl", "--user", "--json=short", "call", NAME, PATH, NAME, method, *arguments,
+            "busctl", bus, "--json=short", "call", NAME, PATH, NAME, method, *arguments,
             uid=ALICE, user_bus=True, check=check,
         )  # fmt: skip
         if not check:
@@ -110,10 +121,10 @@ class UserUnitsTest(nspawn.MachineTest):
         self.machine.run("touch", f"/tmp/go.{port}")
         self.wait_health(lease, "active")
 
-    def wait_health(self, lease, health, reason="", seconds=20):
+    def wait_health(self, lease, health, reason="", seconds=20, signals=None):
         end = time.monotonic() + seconds
         while True:
-            values = self.signals.wait("HealthChanged", seconds=end - time.monotonic())
+            values = (signals or self.signals).wait("HealthChanged", seconds=end - time.monotonic())
             if values[0] == lease and values[2] == health and reason in str(values[3:]):
                 return
 
@@ -220,6 +231,29 @@ class UserUnitsTest(nspawn.MachineTest):
         self.machine.write("/tmp/status.3008", "500")
         self.assertEqual(self.signals.wait("ServiceRestarted", seconds=30)[:3], [lease, 3008, unit])
         self.assertEqual(self.machine.show("other", "ActiveState"), "active")
+
+    def test_anothers_unit_of_the_same_name_keeps_nothing(self):
+        unit = "web@3009.service"
+        self.systemctl("start", unit)
+        self.addCleanup(self.systemctl, "stop", unit)
+        pid = int(self.machine.show(unit, "MainPID", uid=ALICE))
+        lease = self.call(
+            "Allocate", "sa{sv}", "dev", "3", "port", "q", "3009", "strict", "b", "true",
+            "pid", "u", str(pid), bus="--system",
+        )[1]  # fmt: skip
+        entry = self.call("GetLease", "s", lease, bus="--system")[0]
+        self.assertEqual(entry["unit"]["data"], unit)
+        self.machine.run("touch", "/tmp/go.3009")
+        self.wait_health(lease, "active", signals=self.signals_of_system)
+
+        self.systemctl("kill", "-s", "KILL", unit)
+        self.systemctl("start", unit, uid=BOB)
+        self.addCleanup(self.systemctl, "stop", unit, uid=BOB)
+        self.machine.run("/usr/bin/python3", "-c", AWAIT_LISTENERS, "3009", "1")
+        self.assertEqual(self.call("GetLease", "s", lease, bus="--system")[0]["health"]["data"],
+                         "active")  # the grace is not over, or he came too late for this test
+        values = self.signals_of_system.wait("StaleReleased", seconds=30)
+        self.assertEqual(values[:3], [lease, 3009, "process-exited"])
 
 
 if __name__ == "__main__":
