@@ -48,6 +48,7 @@ struct Store {
     GError *error;    /* why, in all states but NEW and WORKING */
     GSource *retry;   /* nullable */
     guint retry_msec; /* the pause before the next retry */
+    gint64 recovered_usec;
 
     guint64 sequence;     /* of the last record */
     Journal *journal;     /* NULL before the first start that succeeded */

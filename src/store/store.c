@@ -19,6 +19,8 @@
 #define RETRY_MSEC_MAX 30000
 /* A look at a whole journal's disk costs next to nothing. */
 #define PROBE_MSEC_MAX 2000
+/* Trouble that comes back sooner is the same one, and its pauses go on growing. */
+#define WELL_USEC (10 * G_USEC_PER_SEC)
 
 static int open_folder(const char *dir, GError **error)
 {
@@ -146,6 +148,8 @@ static void enter_trouble(Store *store, StoreState state, const GError *error)
 {
     gboolean was_well = store->state == STORE_WORKING || store->state == STORE_NEW;
 
+    if (was_well && g_get_monotonic_time() - store->recovered_usec >= WELL_USEC)
+        store->retry_msec = 0;
     store->state = state;
     g_clear_error(&store->error);
     store->error = g_error_copy(error);
@@ -169,7 +173,7 @@ void store_recovered(Store *store)
     store->state = STORE_WORKING;
     g_clear_error(&store->error);
     stop_retry(store);
-    store->retry_msec = 0;
+    store->recovered_usec = g_get_monotonic_time();
     if (store->health_changed)
         store->health_changed(NULL, store->data);
 }
