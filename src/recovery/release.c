@@ -104,6 +104,7 @@ static void remove_all(Manager *manager, GPtrArray *leases, Reason reason, Relea
     for (guint i = 0; i < leases->len; i++) {
         Lease *lease = leases->pdata[i];
 
+        (void)g_hash_table_remove(manager->unrecorded, lease->id.text);
         expiry_disarm(manager, lease);
         claims_disarm(manager, lease);
         health_unwatch(manager->health, lease);
@@ -154,7 +155,9 @@ static void release_on_disk(const GError *error, void *data)
         Lease *lease = pending->leases->pdata[i];
 
         lease->ending = FALSE;
-        if (error) /* its time may have run out while it was ending */
+        /* Its time may have run out while it was ending. If it ends for that, it does so again
+         * when the disk is back; armed now, it would be refused at once without end. */
+        if (error && pending->reason != REASON_EXPIRED)
             expiry_arm(manager, lease);
     }
     if (error)
@@ -220,27 +223,31 @@ typedef struct PendingEnd {
     Reason reason;
 } PendingEnd;
 
+static void note_unrecorded(PendingEnd *end)
+{
+    g_hash_table_replace(end->manager->unrecorded, end->id.text, end);
+}
+
 static void end_done(const GError *error, void *data)
 {
-    PendingEnd *end = data;
-
     if (error)
-        g_hash_table_replace(end->manager->unrecorded, end->id.text, end);
+        note_unrecorded(data);
     else
-        g_free(end);
+        g_free(data);
 }
 
 void manager_end(Manager *manager, Lease *lease, Reason reason)
 {
     g_autoptr(GPtrArray) one = NULL;
-    PendingEnd *end = NULL;
+    PendingEnd *end = g_new0(PendingEnd, 1);
 
-    if (lease->ending)
+    *end = (PendingEnd){manager, lease->id, reason};
+    if (lease->ending) { /* and if that comes to nothing, this one is due */
+        note_unrecorded(end);
         return;
+    }
     one = g_ptr_array_new();
     g_ptr_array_add(one, lease);
-    end = g_new0(PendingEnd, 1);
-    *end = (PendingEnd){manager, lease->id, reason};
     manager_release(manager, one, reason, end_done, end);
 }
 
@@ -253,7 +260,8 @@ static void end_again(Manager *manager, Lease *lease, Reason reason)
         expiry_arm(manager, lease); /* at once, unless it was renewed */
         return;
     case REASON_CLIENT_GONE:
-        if (!lease->client) /* else it was claimed by another connection */
+        /* Else another connection has claimed it, or may yet. */
+        if (!lease->client && !claims_is_waiting(manager, lease))
             manager_end(manager, lease, reason);
         return;
     case REASON_PROCESS_EXITED:
@@ -292,11 +300,16 @@ static void on_retry_ends(void *data)
 
     manager->retry_ends = NULL;
     do {
-        g_autofree PendingEnd *end = g_queue_pop_head(&manager->due_again);
+        PendingEnd *end = g_queue_pop_head(&manager->due_again);
         Lease *lease = end ? registry_find(manager->registry, end->id.text) : NULL;
 
-        if (lease && !lease->ending)
+        if (lease && lease->ending) {
+            note_unrecorded(end);
+            continue;
+        }
+        if (lease)
             end_again(manager, lease, end->reason);
+        g_free(end);
     } while (manager->due_again.length > 0 && g_get_monotonic_time() < end_usec);
     arm_retry(manager);
 }

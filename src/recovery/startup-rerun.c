@@ -110,8 +110,8 @@ static void end_if_due(Rerun *rerun, guint i)
         return;
     if (!rerun->dry_run) {
         manager_end(run->manager, lease, run->verdicts[i].reason);
-        /* Where it has begun to end, a sync is under way: should that be refused, it is tried
-         * again as any end is. */
+        /* Where it has begun to end, a sync is under way: should that be refused, an orphan's end
+         * is tried again when the disk is back, a duplicate's by the next recovery. */
         if (lease->in_registry && !lease->ending) {
             recovery_report_add(run->report, run->found_in[i], STEP_WARNING,
                                 "the end of lease %s on port %u could not be recorded, so it stays",

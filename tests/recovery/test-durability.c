@@ -143,6 +143,87 @@ static void test_client_gone_comes_later(void)
     fixture_wait(f, fixture_told(f, "released 3000 client-gone stale") == 1);
 }
 
+/* What is due and cannot be recorded waits for the disk, and the loop rests. */
+static void test_refused_ends_rest(void)
+{
+    static const Lifetime lifetimes[] = {LIFETIME_AUTO, LIFETIME_PERSISTENT};
+    static void (*const refusals[])(void) = {disk_refuse_writes, disk_refuse_syncs};
+
+    for (guint i = 0; i < G_N_ELEMENTS(lifetimes) * G_N_ELEMENTS(refusals); i++) {
+        g_autoptr(Fixture) f = fixture_started(NULL);
+        gint64 until_usec;
+        guint turns = 0;
+
+        (void)fixture_grant(f,
+                            FIXTURE_REQUEST("dev", .lifetime = lifetimes[i / 2], .ttl_msec = 30));
+        refusals[i % 2]();
+        fixture_run(f, 80);
+        until_usec = g_get_monotonic_time() + 200 * G_TIME_SPAN_MILLISECOND;
+        for (; g_get_monotonic_time() < until_usec; turns++)
+            fixture_turn(f);
+        g_assert_cmpuint(turns, <, 500);
+        disk_allow();
+        fixture_wait(f, fixture_told(f, "released 3000 expired stale") == 1);
+    }
+}
+
+/* The journal's disk fails, but a snapshot succeeds each time: well and in trouble by turns, and
+ * each turn is told. */
+static void test_trouble_that_comes_back(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+
+    (void)fixture_grant(f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PERSISTENT, .ttl_msec = 30));
+    disk_refuse_syncs();
+    fixture_run(f, 1500);
+    g_assert_cmpuint(fixture_told(f, "state degraded"), >=, 2);
+    g_assert_cmpuint(fixture_told(f, "state degraded"), <=, 8);
+    disk_allow();
+    fixture_wait(f, fixture_told(f, "released 3000 expired stale") == 1);
+}
+
+/* The disk is back and away again before all is done: none is forgotten, none ends twice. */
+static void test_many_ends_come_later(void)
+{
+    g_autoptr(Fixture) f =
+        fixture_started("{\"service_types\": {\"wide\": {\"port_range\": [33000, 43000]}}}");
+    guint left, refusals = 0;
+
+    for (guint i = 0; i < 1000; i++)
+        (void)fixture_grant(f, FIXTURE_REQUEST("wide", .lifetime = LIFETIME_CLIENT, .client = "c"));
+    disk_refuse_writes();
+    manager_client_gone(f->manager, "c");
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 1000);
+    while ((left = registry_count(f->manager->registry)) > 0) {
+        disk_allow();
+        fixture_wait(f, registry_count(f->manager->registry) < left);
+        if (refusals++ < 3)
+            disk_refuse_writes();
+        fixture_turn(f);
+    }
+    g_assert_cmpuint(fixture_told_with(f, "released"), ==, 1000);
+    g_assert_cmpuint(g_hash_table_size(f->manager->unrecorded), ==, 0);
+    disk_allow();
+    fixture_restart(f);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+}
+
+/* Claimed by another connection, which is lost in its turn: it may be claimed once more. */
+static void test_client_gone_and_lost(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Lease *lease =
+        fixture_grant(f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_CLIENT, .client = "c"));
+
+    disk_refuse_writes();
+    manager_client_gone(f->manager, "c");
+    registry_set_client(f->manager->registry, lease, "d");
+    manager_client_lost(f->manager, "d");
+    wait_healthy(f);
+    fixture_run(f, 50);
+    g_assert_true(lease->in_registry);
+}
+
 /* Its service came back while the disk was away: it is used, so it does not end. */
 static void test_silence_is_judged_anew(void)
 {
@@ -208,6 +289,27 @@ static void test_ending_stays_ended(void)
     g_assert_cmpuint(fixture_told_with(f, "released"), ==, 1);
     fixture_restart(f);
     g_assert_cmpuint(registry_count(f->manager->registry), ==, 0);
+}
+
+/* Given back with another one that has to reach the disk first, and its client leaves meanwhile. */
+static void test_client_gone_while_releasing(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_autoptr(GPtrArray) both = g_ptr_array_new();
+    int done = 0;
+
+    g_ptr_array_add(
+        both, fixture_grant(f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_CLIENT, .client = "c")));
+    g_ptr_array_add(both,
+                    fixture_grant(f, FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PERSISTENT)));
+    disk_refuse_syncs();
+    manager_release(f->manager, both, REASON_RELEASED, released, &done);
+    manager_client_gone(f->manager, "c");
+    fixture_wait(f, done == 2);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 2);
+    disk_allow();
+    fixture_wait(f, fixture_told(f, "released 3000 client-gone stale") == 1);
+    g_assert_nonnull(fixture_lease(f, 3001));
 }
 
 static void test_leave_while_releasing(void)
@@ -292,6 +394,11 @@ int main(int argc, char *argv[])
     g_test_add_func("/disk/renewal-refused", test_renewal_refused);
     g_test_add_func("/disk/expiry-comes-later", test_expiry_comes_later);
     g_test_add_func("/disk/client-gone-comes-later", test_client_gone_comes_later);
+    g_test_add_func("/disk/refused-ends-rest", test_refused_ends_rest);
+    g_test_add_func("/disk/trouble-that-comes-back", test_trouble_that_comes_back);
+    g_test_add_func("/disk/many-ends-come-later", test_many_ends_come_later);
+    g_test_add_func("/disk/client-gone-and-lost", test_client_gone_and_lost);
+    g_test_add_func("/disk/client-gone-while-releasing", test_client_gone_while_releasing);
     g_test_add_func("/disk/silence-is-judged-anew", test_silence_is_judged_anew);
     g_test_add_func("/disk/dead-process-comes-later", test_dead_process_comes_later);
     g_test_add_func("/disk/ending-stays-ended", test_ending_stays_ended);
