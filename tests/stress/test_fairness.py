@@ -20,7 +20,8 @@ class ThroughDbusBroker(Fairness, nspawn.MachineTest):
     broker = "dbus-broker"
 
     def quiet(self, path, calls):
-        said = self.machine.output(*PROGRAM, "quiet", path, str(calls), uid=QUIET_UID)
+        said = self.machine.output(*PROGRAM, "quiet", path, str(calls), uid=QUIET_UID,
+                                   seconds=240)
         return tuple(map(float, said.split()))
 
     def start_loud(self, path):
