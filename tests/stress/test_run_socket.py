@@ -12,7 +12,7 @@ import unittest
 import urllib.request
 
 import harness
-from harness import DEADLINE, Lines
+from harness import DEADLINE
 from ports import Outsider, World
 
 CONFIG = {

@@ -49,6 +49,7 @@ class Signals:
     """The signals of the system's daemon, or of the user's whose UID is given, as they come."""
 
     def __init__(self, machine, uid=0):
+        self.machine = machine
         self.heard = queue.Queue()
         self.since_drain = []
         self.process = machine.popen(
@@ -64,8 +65,9 @@ class Signals:
             self.since_drain.append(signal)
             self.heard.put(signal)
 
-    def wait(self, name, seconds=20, **arguments):
-        """The arguments of the next signal NAME; what comes before it is passed over."""
+    def wait(self, name, lease=None, seconds=20):
+        """The arguments of the next signal NAME, of LEASE where one is given; what comes before it
+        is passed over."""
         end = time.monotonic() + seconds
         passed = []
         while True:
@@ -73,13 +75,29 @@ class Signals:
                 heard, values = self.heard.get(timeout=max(end - time.monotonic(), 0))
             except queue.Empty:
                 raise AssertionError(f"no {name} in {seconds} s, but {passed}") from None
-            if heard == name:
+            if heard == name and (lease is None or values[0] == lease):
                 return values
             passed.append((heard, values))
 
-    def told(self, name):
-        """The arguments of all signals NAME since the last drain, waited for or passed over."""
-        return [values for heard, values in list(self.since_drain) if heard == name]
+    def wait_health(self, lease, health, reason="", seconds=20):
+        """The arguments of the next HealthChanged of LEASE to HEALTH with REASON in its details."""
+        end = time.monotonic() + seconds
+        while True:
+            values = self.wait("HealthChanged", lease, end - time.monotonic())
+            if values[2] == health and reason in str(values[3]):
+                return values
+
+    def serve(self, port, lease):
+        """Lets a service take its PORT, and waits until that was seen."""
+        self.machine.run("touch", f"/tmp/go.{port}")
+        self.wait_health(lease, "active")
+
+    def told(self, name, lease):
+        """The arguments of all signals NAME of LEASE since the last drain, passed over or not."""
+        return [
+            values for heard, values in list(self.since_drain)
+            if heard == name and values[0] == lease
+        ]  # fmt: skip
 
     def drain(self):
         """Forgets what has come so far."""

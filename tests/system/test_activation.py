@@ -3,10 +3,7 @@
 """Coming, staying and going under a real systemd: units, activation, policy, one user's own daemon."""
 
 import json
-import signal
 import subprocess
-import threading
-import time
 
 import nspawn
 
@@ -265,6 +262,18 @@ class ActivationTest(nspawn.MachineTest):
         self.assertNotEqual(self.machine.show(UNIT, "MainPID"), pid)
         self.call("Release", "s", lease)
 
+    def call_around_the_end(self, addresses, idle_msec):
+        callers = [
+            self.machine.popen(
+                "/usr/bin/python3", "-c", CALLER, address, "100", str(idle_msec), address,
+                uid=ALICE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            for address in addresses
+        ]  # fmt: skip
+        for caller in callers:
+            text, errors = caller.communicate(timeout=120)
+            self.assertEqual((caller.returncode, text.strip()), (0, "100"), errors)
+
     def test_idle_exit_loses_no_call(self):
         idle_msec = 50
         self.drop_in(
@@ -277,21 +286,14 @@ class ActivationTest(nspawn.MachineTest):
         )
         self.machine.run("systemctl", "daemon-reload")
         self.machine.run("systemctl", "restart", "styxyd.socket")
-        before = self.starts()
-        for addresses in (["system"], [DIRECT], ["system", DIRECT]):
-            with self.subTest(addresses=addresses):
-                callers = [
-                    self.machine.popen(
-                        "/usr/bin/python3", "-c", CALLER, address, "100", str(idle_msec), address,
-                        uid=ALICE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                    )
-                    for address in addresses
-                ]  # fmt: skip
-                for caller in callers:
-                    text, errors = caller.communicate(timeout=120)
-                    self.assertEqual((caller.returncode, text.strip()), (0, "100"), errors)
-        # Without these the test has met no daemon that was leaving.
-        self.assertGreater(self.starts(), before + 30)
+        wanted = self.starts() + 30
+        for _ in range(4):  # on a busy machine fewer calls meet a daemon that is leaving
+            for addresses in (["system"], [DIRECT], ["system", DIRECT]):
+                with self.subTest(addresses=addresses):
+                    self.call_around_the_end(addresses, idle_msec)
+            if self.starts() > wanted:
+                break
+        self.assertGreater(self.starts(), wanted)
         self.machine.wait_unit(UNIT, "inactive")
         self.assertEqual(self.machine.show(UNIT, "Result"), "success")
 

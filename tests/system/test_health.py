@@ -56,18 +56,6 @@ class HealthTest(nspawn.MachineTest):
         )  # fmt: skip
         return int(self.machine.show(name, "MainPID"))
 
-    def serve(self, port, lease):
-        """Lets the service take its port, and waits until that was seen."""
-        self.machine.run("touch", f"/tmp/go.{port}")
-        self.wait_health(lease, "active")
-
-    def wait_health(self, lease, health, seconds=20):
-        end = time.monotonic() + seconds
-        values = (None,)
-        while (values[0], values[2:3]) != (lease, [health]):
-            values = self.signals.wait("HealthChanged", seconds=end - time.monotonic())
-        return values
-
     def allocate(self, port, *options, service_type="dev"):
         """A lease on PORT with further options as busctl writes them; returns its id."""
         count = 2 + len(options) // 3
@@ -104,7 +92,7 @@ class HealthTest(nspawn.MachineTest):
     def test_unit_killed(self):
         pid = self.service("killed", 3001)
         lease = self.allocate(3001, "pid", "u", str(pid))
-        self.serve(3001, lease)
+        self.signals.serve(3001, lease)
         begin = time.monotonic()
         self.machine.run("systemctl", "kill", "-s", "KILL", "killed")
         self.expect_end(lease, "process-exited")
@@ -113,10 +101,10 @@ class HealthTest(nspawn.MachineTest):
     def test_unit_that_systemd_restarts_is_waited_for(self):
         pid = self.service("again", 3302, properties=("Restart=always", "RestartSec=1s"))
         lease = self.allocate(3302, "pid", "u", str(pid), service_type="patient")
-        self.serve(3302, lease)
+        self.signals.serve(3302, lease)
         self.machine.run("systemctl", "kill", "-s", "KILL", "again")
         # The grace of the process is over when its successor comes, which takes the lease over.
-        values = self.wait_health(lease, "active")
+        values = self.signals.wait_health(lease, "active")
         self.assertIn("another of the same owner", json.dumps(values))
         self.assertNotEqual(int(self.machine.show("again", "MainPID")), pid)
         self.assertIn(lease, self.leases())
@@ -126,11 +114,11 @@ class HealthTest(nspawn.MachineTest):
     def test_handover(self):
         first = self.service("first", 3003, "share")
         lease = self.allocate(3003, "pid", "u", str(first))
-        self.serve(3003, lease)
+        self.signals.serve(3003, lease)
         self.service("second", 3003, "share")
         self.wait_listeners(3003, 2)
         self.machine.run("systemctl", "kill", "-s", "KILL", "first")
-        values = self.wait_health(lease, "active")
+        values = self.signals.wait_health(lease, "active")
         self.assertIn("another of the same owner", json.dumps(values))
         entry = self.leases()[lease]
         self.assertEqual(entry["unit"]["data"], "second.service")
@@ -151,16 +139,16 @@ class HealthTest(nspawn.MachineTest):
             port, "pid", "u", str(pid), "health_url", "s", "http://127.0.0.1:{port}/",
             "on_unhealthy", "s", "restart",
         )  # fmt: skip
-        self.serve(port, lease)
+        self.signals.serve(port, lease)
         return pid, lease
 
     def test_restart_of_a_failing_service(self):
         pid, lease = self.sick_service("sick", 3004)
         self.machine.write("/tmp/status.3004", "503")
-        values = self.signals.wait("ServiceRestarted", seconds=30)
-        self.assertEqual((values[0], values[2]), (lease, "sick.service"))
+        values = self.signals.wait("ServiceRestarted", lease, seconds=30)
+        self.assertEqual(values[2], "sick.service")
         self.machine.run("rm", "-f", "/tmp/status.3004")
-        self.wait_health(lease, "active")
+        self.signals.wait_health(lease, "active")
         self.assertNotEqual(int(self.machine.show("sick", "MainPID")), pid)
         self.assertIn(lease, self.leases())
         self.machine.run("busctl", "call", NAME, PATH, NAME, "Release", "s", lease)
@@ -170,8 +158,8 @@ class HealthTest(nspawn.MachineTest):
         """It failed, and nobody wanted that."""
         _, lease = self.sick_service("crashed", 3010)
         self.machine.run("systemctl", "kill", "-s", "KILL", "crashed")
-        self.signals.wait("ServiceRestarted", seconds=30)
-        self.wait_health(lease, "active")
+        self.signals.wait("ServiceRestarted", lease, seconds=30)
+        self.signals.wait_health(lease, "active")
         self.machine.run("systemctl", "stop", "crashed")
         self.expect_end(lease, "not-in-use")  # whose process it is now nobody told
 
@@ -186,14 +174,14 @@ class HealthTest(nspawn.MachineTest):
         _, lease = self.sick_service("vain", 3012)
         self.machine.write("/tmp/status.3012", "503")
         for _ in range(3):
-            self.signals.wait("ServiceRestarted", seconds=60)
+            self.signals.wait("ServiceRestarted", lease, seconds=60)
         self.expect_end(lease, "unhealthy", seconds=60)
         self.machine.run("systemctl", "stop", "vain")
 
     def test_failing_http_releases(self):
         self.service("ill", 3005)
         lease = self.allocate(3005, "health_url", "s", "http://127.0.0.1:{port}/")
-        self.serve(3005, lease)
+        self.signals.serve(3005, lease)
         self.machine.write("/tmp/status.3005", "500")
         self.expect_end(lease, "unhealthy", seconds=30)
         self.machine.run("systemctl", "stop", "ill")
@@ -201,7 +189,7 @@ class HealthTest(nspawn.MachineTest):
     def test_abandoned_port(self):
         self.service("left", 3006)
         lease = self.allocate(3006)
-        self.serve(3006, lease)
+        self.signals.serve(3006, lease)
         self.machine.run("systemctl", "stop", "left")
         self.expect_end(lease, "not-in-use")
 
@@ -215,8 +203,8 @@ class HealthTest(nspawn.MachineTest):
         goes = self.service("goes", 3009)
         kept = self.allocate(3008, "pid", "u", str(stays))
         lost = self.allocate(3009, "pid", "u", str(goes))
-        self.serve(3008, kept)
-        self.serve(3009, lost)
+        self.signals.serve(3008, kept)
+        self.signals.serve(3009, lost)
         daemon = self.machine.show(UNIT, "MainPID")
         self.machine.run(
             "sh", "-c",

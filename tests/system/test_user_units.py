@@ -117,17 +117,6 @@ class UserUnitsTest(nspawn.MachineTest):
         self.addCleanup(self.call, "Release", "s", answer[1], check=False)
         return answer[1]
 
-    def serve(self, port, lease):
-        self.machine.run("touch", f"/tmp/go.{port}")
-        self.wait_health(lease, "active")
-
-    def wait_health(self, lease, health, reason="", seconds=20, signals=None):
-        end = time.monotonic() + seconds
-        while True:
-            values = (signals or self.signals).wait("HealthChanged", seconds=end - time.monotonic())
-            if values[0] == lease and values[2] == health and reason in str(values[3:]):
-                return
-
     def lease(self, lease):
         return {name: value["data"] for name, value in self.call("GetLease", "s", lease)[0].items()}
 
@@ -136,17 +125,6 @@ class UserUnitsTest(nspawn.MachineTest):
         end = time.monotonic() + seconds
         while self.lease(lease)["failures"] < failures:
             self.assertLess(time.monotonic(), end, f"not {failures} failures in {seconds} s")
-
-    def restarts_told(self, lease):
-        return [values for values in self.signals.told("ServiceRestarted") if values[0] == lease]
-
-    def wait_restart(self, lease):
-        """The arguments of the next ServiceRestarted of LEASE: one of a test before may be late."""
-        end = time.monotonic() + 30
-        while True:
-            values = self.signals.wait("ServiceRestarted", seconds=end - time.monotonic())
-            if values[0] == lease:
-                return values
 
     def start_twins(self, port):
         """web@PORT of alice's manager and of the system's. Returns the pid of alice's."""
@@ -180,14 +158,14 @@ class UserUnitsTest(nspawn.MachineTest):
         lease = self.allocate(3004, pid, "restart")
         self.assertEqual(self.machine.show(UNIT, "ActiveState", uid=ALICE), "active")
         self.assertEqual(self.lease(lease)["unit"], unit)
-        self.serve(3004, lease)
+        self.signals.serve(3004, lease)
 
         self.machine.write("/tmp/status.3004", "500")
-        values = self.wait_restart(lease)
-        self.assertEqual(values[:3], [lease, 3004, unit])
+        values = self.signals.wait("ServiceRestarted", lease, seconds=30)
+        self.assertEqual(values[1:3], [3004, unit])
         self.assertEqual(values[3]["uid"], ALICE)
         self.machine.run("rm", "/tmp/status.3004")
-        self.wait_health(lease, "active")
+        self.signals.wait_health(lease, "active")
 
         self.assertNotEqual(self.invocation(unit, ALICE), before)
         self.assertNotEqual(int(self.machine.show(unit, "MainPID", uid=ALICE)), pid)
@@ -199,10 +177,11 @@ class UserUnitsTest(nspawn.MachineTest):
         unit = "web@3005.service"
         pid = self.start_twins(3005)
         lease = self.allocate(3005, pid, "restart")
-        self.serve(3005, lease)
+        self.signals.serve(3005, lease)
         self.systemctl("kill", "-s", "KILL", unit)
-        self.assertEqual(self.wait_restart(lease)[:3], [lease, 3005, unit])
-        self.wait_health(lease, "active")
+        values = self.signals.wait("ServiceRestarted", lease, seconds=30)
+        self.assertEqual(values[1:3], [3005, unit])
+        self.signals.wait_health(lease, "active")
         self.assertEqual(self.machine.show(unit, "ActiveState", uid=ALICE), "active")
 
     def test_a_system_unit_is_refused(self):
@@ -216,13 +195,13 @@ class UserUnitsTest(nspawn.MachineTest):
         pid = self.start_in_the_system("told", 3007)
         before = self.invocation("told")
         lease = self.allocate(3007, pid, "notify")
-        self.serve(3007, lease)
+        self.signals.serve(3007, lease)
         self.machine.write("/tmp/status.3007", "500")
         self.wait_failures(lease, MAX_FAILURES + 2)
         self.machine.run("rm", "/tmp/status.3007")
-        self.wait_health(lease, "failing")
-        self.wait_health(lease, "active")
-        self.assertEqual(self.restarts_told(lease), [])
+        self.signals.wait_health(lease, "failing")
+        self.signals.wait_health(lease, "active")
+        self.assertEqual(self.signals.told("ServiceRestarted", lease), [])
         self.assertEqual(self.invocation("told"), before)
         self.assertEqual(int(self.machine.show("told", "MainPID")), pid)
 
@@ -232,15 +211,16 @@ class UserUnitsTest(nspawn.MachineTest):
         self.systemctl("start", unit)
         self.addCleanup(self.systemctl, "stop", unit)
         lease = self.allocate(3008, int(self.machine.show(unit, "MainPID", uid=ALICE)), "restart")
-        self.serve(3008, lease)
+        self.signals.serve(3008, lease)
         self.start_in_the_system("other", 3008, "shared")
         self.machine.run("/usr/bin/python3", "-c", AWAIT_LISTENERS, "3008", "2")
         self.systemctl("kill", "-s", "KILL", unit)
-        self.wait_health(lease, "active", reason="its process ended and another")
+        self.signals.wait_health(lease, "active", reason="its process ended and another")
         self.assertEqual(self.lease(lease)["unit"], unit)
-        self.assertEqual(self.restarts_told(lease), [])
+        self.assertEqual(self.signals.told("ServiceRestarted", lease), [])
         self.machine.write("/tmp/status.3008", "500")
-        self.assertEqual(self.wait_restart(lease)[:3], [lease, 3008, unit])
+        values = self.signals.wait("ServiceRestarted", lease, seconds=30)
+        self.assertEqual(values[1:3], [3008, unit])
         self.assertEqual(self.machine.show("other", "ActiveState"), "active")
 
     def test_anothers_unit_of_the_same_name_keeps_nothing(self):
@@ -254,8 +234,7 @@ class UserUnitsTest(nspawn.MachineTest):
         )[1]  # fmt: skip
         entry = self.call("GetLease", "s", lease, bus="--system")[0]
         self.assertEqual(entry["unit"]["data"], unit)
-        self.machine.run("touch", "/tmp/go.3009")
-        self.wait_health(lease, "active", signals=self.signals_of_system)
+        self.signals_of_system.serve(3009, lease)
 
         self.systemctl("kill", "-s", "KILL", unit)
         self.systemctl("start", unit, uid=BOB)
@@ -263,8 +242,8 @@ class UserUnitsTest(nspawn.MachineTest):
         self.machine.run("/usr/bin/python3", "-c", AWAIT_LISTENERS, "3009", "1")
         self.assertEqual(self.call("GetLease", "s", lease, bus="--system")[0]["health"]["data"],
                          "active")  # the grace is not over, or he came too late for this test
-        values = self.signals_of_system.wait("StaleReleased", seconds=60)
-        self.assertEqual(values[:3], [lease, 3009, "process-exited"])
+        values = self.signals_of_system.wait("StaleReleased", lease, seconds=60)
+        self.assertEqual(values[2], "process-exited")
 
 
 if __name__ == "__main__":
