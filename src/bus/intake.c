@@ -265,19 +265,21 @@ static gint64 declared_fds(const guint8 *bytes)
 
     for (; at < end; at = (at + 7) & ~(size_t)7) {
         const guint8 *field = bytes + at;
+        size_t left = end - at;
 
-        if (end - at < 8 || field[1] != 1 || field[3] != '\0')
+        if (left < 5 || field[1] != 1 || field[3] != '\0')
             return -EBADMSG;
-        if (field[2] == 'u' && field[0] == G_DBUS_MESSAGE_HEADER_FIELD_NUM_UNIX_FDS)
-            return number_at(field + 4, little_endian);
-        if (field[2] == 'u')
-            at += 8;
-        else if (field[2] == 's' || field[2] == 'o')
-            at += 8 + (size_t)number_at(field + 4, little_endian) + 1;
-        else if (field[2] == 'g')
+        if (field[2] == 'g') {
             at += 4 + 1 + (size_t)field[4] + 1;
-        else
+            continue;
+        }
+        if (left < 8 || !memchr("uso", field[2], 3))
             return -EBADMSG;
+        if (field[0] == G_DBUS_MESSAGE_HEADER_FIELD_NUM_UNIX_FDS)
+            return field[2] == 'u' ? (gint64)number_at(field + 4, little_endian) : -EBADMSG;
+        at += 8;
+        if (field[2] != 'u')
+            at += (size_t)number_at(field + 4, little_endian) + 1;
     }
     return 0;
 }
