@@ -26,7 +26,7 @@ struct BulkQueue {
 struct BulkJob {
     BulkQueue *queue;
     Call *call;            /* borrowed */
-    sd_bus_message *reply; /* owned */
+    sd_bus_message *reply; /* owned; NULL: the place is held, no more */
     BulkStep step;
     void *state; /* owned */
     GDestroyNotify free_state;
@@ -60,7 +60,8 @@ static void job_free(BulkJob *job)
         job->queue->current = NULL;
     g_queue_unlink(&job->queue->jobs, &job->node);
     sd_bus_message_unref(job->reply);
-    job->free_state(job->state);
+    if (job->free_state)
+        job->free_state(job->state);
     g_free(job);
 }
 
@@ -134,7 +135,7 @@ static BulkJob *next_job(BulkQueue *queue)
         BulkJob *job = node->data;
         const Caller *caller = job->call->caller;
 
-        if (!has_unsent(caller->connection) &&
+        if (job->reply && !has_unsent(caller->connection) &&
             unread_of_user(queue, caller->uid) < UNREAD_PER_USER_MAX)
             return job;
     }
@@ -187,8 +188,7 @@ static guint waiting_of(const BulkQueue *queue, const Caller *caller)
     return n;
 }
 
-gboolean bulk_start(BulkQueue *queue, Call *call, sd_bus_message *reply, BulkStep step, void *state,
-                    GDestroyNotify free_state, GError **error)
+gboolean bulk_hold(BulkQueue *queue, Call *call, GError **error)
 {
     BulkJob *job = NULL;
 
@@ -196,21 +196,38 @@ gboolean bulk_start(BulkQueue *queue, Call *call, sd_bus_message *reply, BulkSte
         waiting_of(queue, call->caller) >= WAITING_PER_CALLER_MAX) {
         g_set_error_literal(error, OUTCOME_ERROR, OUTCOME_BUSY,
                             "other long answers are being written, try again later");
-        free_state(state);
         return FALSE;
     }
     job = g_new0(BulkJob, 1);
     job->queue = queue;
     job->call = call;
+    job->node.data = job;
+    call->bulk = job;
+    g_queue_push_tail_link(&queue->jobs, &job->node);
+    return TRUE;
+}
+
+void bulk_fill(BulkJob *job, sd_bus_message *reply, BulkStep step, void *state,
+               GDestroyNotify free_state)
+{
+    BulkQueue *queue = job->queue;
+
     job->reply = sd_bus_message_ref(reply);
     job->step = step;
     job->state = state;
     job->free_state = free_state;
-    job->node.data = job;
-    call->bulk = job;
-    g_queue_push_tail_link(&queue->jobs, &job->node);
     if (next_job(queue) != job || !advance(job))
         bus_source_wake(queue->source);
+}
+
+gboolean bulk_start(BulkQueue *queue, Call *call, sd_bus_message *reply, BulkStep step, void *state,
+                    GDestroyNotify free_state, GError **error)
+{
+    if (!bulk_hold(queue, call, error)) {
+        free_state(state);
+        return FALSE;
+    }
+    bulk_fill(call->bulk, reply, step, state, free_state);
     return TRUE;
 }
 

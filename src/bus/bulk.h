@@ -43,6 +43,14 @@ BulkQueue *bulk_queue_free(BulkQueue *queue);
 gboolean bulk_start(BulkQueue *queue, Call *call, sd_bus_message *reply, BulkStep step, void *state,
                     GDestroyNotify free_state, GError **error);
 
+/**
+ * bulk_hold: keeps a place for the answer of @call, which is not known yet.
+ * Returns: FALSE with @error as bulk_start(). bulk_fill(): the rest of bulk_start().
+ */
+gboolean bulk_hold(BulkQueue *queue, Call *call, GError **error);
+void bulk_fill(BulkJob *job, sd_bus_message *reply, BulkStep step, void *state,
+               GDestroyNotify free_state);
+
 /** bulk_cancel: forgets a job; its call is left alone. */
 void bulk_cancel(BulkJob *job);
 

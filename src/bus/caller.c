@@ -4,6 +4,7 @@
 #include "bus/authority.h"
 #include "bus/bulk.h"
 #include "bus/errors.h"
+#include "bus/pictures.h"
 #include "bus/sd-bus-auto.h"
 #include "probe/process.h"
 #include "util/fd.h"
@@ -27,6 +28,7 @@ void caller_init(Caller *caller, Connection *connection, const char *name, uid_t
 static void forsake(Call *call)
 {
     Manager *manager = call->context->manager;
+    gboolean looked = pictures_forget(call);
 
     g_queue_unlink(&call->caller->calls, &call->node);
     if (call->asking) {
@@ -43,7 +45,7 @@ static void forsake(Call *call)
         manager_job_cancel(call->job);
     else if (call->bulk)
         bulk_cancel(call->bulk);
-    else if (!manager_withdraw(manager, call))
+    else if (!looked && !manager_withdraw(manager, call))
         return;
     (void)call_free(call);
 }

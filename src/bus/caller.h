@@ -34,6 +34,7 @@ typedef struct Call {
     struct AuthorityQuestion *asking; /* borrowed; while polkit is being asked */
     GSList *grants;                   /* of char *, owned: what polkit has allowed so far */
     void *bulk;                       /* borrowed; while its answer is being written in portions */
+    void *picture;                    /* borrowed; while the kernel is asked for its sockets */
     guint number;                     /* for the method's own use */
     GList node;
 } Call;

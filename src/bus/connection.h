@@ -11,6 +11,7 @@
 typedef struct BulkQueue BulkQueue;
 typedef struct Caller Caller;
 typedef struct Outbox Outbox;
+typedef struct Pictures Pictures;
 
 /** BusContext: what all connections of one service share. Belongs to the service; nothing outlives
  * it. */
@@ -20,6 +21,7 @@ typedef struct BusContext {
     BusSource *source;
     Outbox *outbox;
     BulkQueue *bulk;
+    Pictures *pictures;
     gboolean own_uid_administrates; /* the daemon's own uid counts as an administrator's */
     sd_bus *broker_bus; /* borrowed: for calls to others on the message bus; NULL: there is none */
     GHashTable *questions; /* uid -> number of those that polkit thinks about */

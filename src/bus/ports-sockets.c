@@ -7,8 +7,8 @@
 #include "bus/encode.h"
 #include "bus/errors.h"
 #include "bus/lookup.h"
+#include "bus/pictures.h"
 #include "bus/sd-bus-auto.h"
-#include "probe/socket-table.h"
 
 /* Sockets written in one portion of a scan; each may have to be asked for its unit. */
 #define PORTION 50
@@ -29,6 +29,14 @@ static int encode_holder(sd_bus_message *m, const SocketEntry *entry)
     return r < 0 ? r : encode_entry_string(m, "unit", unit);
 }
 
+static void refuse_unwritten(Call *call)
+{
+    g_autoptr(GError) error =
+        g_error_new_literal(OUTCOME_ERROR, OUTCOME_BUSY, "the answer could not be put together");
+
+    call_refuse(call, error);
+}
+
 /* ---- CheckPort ---- */
 
 static int encode_leaseholder(sd_bus_message *m, const Lease *lease)
@@ -46,7 +54,8 @@ static int encode_leaseholder(sd_bus_message *m, const Lease *lease)
     return r < 0 ? r : encode_entry_string(m, "unit", lease->unit);
 }
 
-static int reply_check(sd_bus_message *m, const Lease *lease, const SocketEntry *entry)
+static int check_reply(sd_bus_message *m, const Lease *lease, const SocketEntry *entry,
+                       sd_bus_message **ret_reply)
 {
     g_autoptr(sd_bus_message) reply = NULL;
     int r = sd_bus_message_new_method_return(m, &reply);
@@ -61,35 +70,65 @@ static int reply_check(sd_bus_message *m, const Lease *lease, const SocketEntry 
         r = encode_holder(reply, entry);
     if (r >= 0)
         r = sd_bus_message_close_container(reply);
-    return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+    if (r >= 0)
+        *ret_reply = g_steal_pointer(&reply);
+    return r;
+}
+
+/* The answer, once it is known who has sockets there. A lease may have been given meanwhile. */
+static void check_seen(Call *call, const PictureWish *wish, SocketTable *table, const GError *error)
+{
+    g_autoptr(sd_bus_message) reply = NULL;
+    const Registry *registry = manager_registry(call->context->manager);
+    guint16 port = wish->range.first;
+    const Lease *lease = registry_find_port(registry, port, wish->protocol);
+    const SocketEntry *entry = NULL;
+
+    if (!lease && error) {
+        call_refuse(call, error);
+        return;
+    }
+    if (!lease)
+        entry = socket_table_find(table, port, wish->protocol);
+    if (check_reply(call->message, lease, entry, &reply) >= 0)
+        (void)call_send(call, reply); /* a broken connection ends by itself */
+    else
+        refuse_unwritten(call);
 }
 
 /* Never binds: a port that is asked about may be about to be used by its rightful service. */
 int ports_check_port(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     Connection *connection = userdata;
-    g_autoptr(SocketTable) table = NULL;
+    g_autoptr(sd_bus_message) reply = NULL;
     g_autoptr(GError) refusal = NULL;
     const Lease *lease = NULL;
+    Call *call = NULL;
     Protocol protocol;
     guint16 port;
+    int r;
 
     if (!lookup_read_port(m, &port, &protocol, &refusal))
         return bus_error_set_gerror(error, refusal);
     lease = registry_find_port(manager_registry(connection->context->manager), port, protocol);
-    if (lease)
-        return reply_check(m, lease, NULL);
-    table = socket_table_dump((PortRange){port, port}, protocol, &refusal);
-    if (!table)
-        return bus_error_set_gerror(error, refusal);
-    return reply_check(m, NULL, socket_table_find(table, port, protocol));
+    if (lease) {
+        r = check_reply(m, lease, NULL, &reply);
+        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+    }
+    call = call_new(connection, m, error);
+    if (!call)
+        return -EDQUOT;
+    pictures_ask(connection->context->pictures, call,
+                 &(PictureWish){SOCKET_DEPTH_BOUND, {port, port}, protocol}, check_seen);
+    return 1;
 }
 
 /* ---- Scan ---- */
 
 typedef struct Scanning {
-    SocketTable *table; /* owned */
+    SocketTable *table; /* owned reference */
     guint next;
+    guint16 last; /* port */
 } Scanning;
 
 static void scanning_free(void *data)
@@ -129,6 +168,8 @@ static int scan_step(sd_bus_message *reply, const Call *call, size_t *bytes, voi
         if (scanning->next == entries->len)
             return 0;
         entry = &g_array_index(entries, SocketEntry, scanning->next++);
+        if (entry->port > scanning->last) /* others asked for it */
+            return 0;
         if (!entry->listening) /* bound only: nobody can be reached there */
             continue;
         r = encode_socket(reply, registry, entry);
@@ -139,13 +180,35 @@ static int scan_step(sd_bus_message *reply, const Call *call, size_t *bytes, voi
     return 1;
 }
 
+static void scan_seen(Call *call, const PictureWish *wish, SocketTable *table, const GError *error)
+{
+    g_autoptr(sd_bus_message) reply = NULL;
+    Scanning *scanning = NULL;
+    int r = 0;
+
+    if (!error)
+        r = sd_bus_message_new_method_return(call->message, &reply);
+    if (!error && r >= 0)
+        r = sd_bus_message_open_container(reply, SD_BUS_TYPE_ARRAY, "a{sv}");
+    if (error || r < 0) {
+        bulk_cancel(call->bulk);
+        if (error)
+            call_refuse(call, error);
+        else
+            refuse_unwritten(call);
+        return;
+    }
+    scanning = g_new0(Scanning, 1);
+    scanning->table = socket_table_ref(table);
+    scanning->next = socket_table_from(table, wish->range.first);
+    scanning->last = wish->range.last;
+    bulk_fill(call->bulk, reply, scan_step, scanning, scanning_free);
+}
+
 int ports_scan(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     Connection *connection = userdata;
-    g_autoptr(SocketTable) table = NULL;
-    g_autoptr(sd_bus_message) reply = NULL;
     g_autoptr(GError) refusal = NULL;
-    Scanning *scanning = NULL;
     Call *call = NULL;
     PortRange range;
     int r = sd_bus_message_read(m, "qq", &range.first, &range.last);
@@ -156,21 +219,13 @@ int ports_scan(sd_bus_message *m, void *userdata, sd_bus_error *error)
         return bus_error_set(error, OUTCOME_INVALID_ARGUMENT,
                              "%u to %u is not a range of ports (1 to 65535)", range.first,
                              range.last);
-    table = socket_table_dump(range, PROTOCOL_BOTH, &refusal);
-    if (!table)
-        return bus_error_set_gerror(error, refusal);
-    r = sd_bus_message_new_method_return(m, &reply);
-    if (r >= 0)
-        r = sd_bus_message_open_container(reply, SD_BUS_TYPE_ARRAY, "a{sv}");
-    if (r < 0)
-        return r;
     call = call_new(connection, m, error);
     if (!call)
         return -EDQUOT;
-    scanning = g_new0(Scanning, 1);
-    scanning->table = g_steal_pointer(&table);
-    if (!bulk_start(connection->context->bulk, call, reply, scan_step, scanning, scanning_free,
-                    &refusal))
+    if (bulk_hold(connection->context->bulk, call, &refusal))
+        pictures_ask(connection->context->pictures, call,
+                     &(PictureWish){SOCKET_DEPTH_LISTENING, range, PROTOCOL_BOTH}, scan_seen);
+    else
         call_refuse(call, refusal);
     return 1;
 }

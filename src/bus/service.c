@@ -5,6 +5,7 @@
 #include "bus/direct.h"
 #include "bus/errors.h"
 #include "bus/outbox.h"
+#include "bus/pictures.h"
 #include "bus/units.h"
 
 #define SHUTDOWN_USEC (2 * G_TIME_SPAN_SECOND)
@@ -56,8 +57,9 @@ static void leave_at(BusService *service, gint64 when_usec)
 static gboolean work(void *data)
 {
     BusService *service = data;
-    gboolean more = bulk_work(service->context.bulk);
+    gboolean more = pictures_work(service->context.pictures);
 
+    more |= bulk_work(service->context.bulk);
     more |= outbox_work(service->context.outbox);
     if (service->options.active)
         service->options.active(service->options.data);
@@ -181,6 +183,7 @@ BusService *bus_service_new(const BusServiceOptions *options, GError **error)
     }
     context->outbox = outbox_new(context);
     context->bulk = bulk_queue_new(context->source);
+    context->pictures = pictures_new(options->context, context->source);
     bus_source_set_work(context->source, work, service);
     service->units = units_new(systemd_bus, service);
     manager_set_services(options->manager, units_services(), service->units);
@@ -195,6 +198,7 @@ BusService *bus_service_free(BusService *service)
     service->units = units_free(service->units);
     service->direct = direct_free(service->direct);
     service->broker = broker_free(service->broker);
+    service->context.pictures = pictures_free(service->context.pictures);
     service->context.bulk = bulk_queue_free(service->context.bulk);
     service->context.outbox = outbox_free(service->context.outbox);
     service->context.source = bus_source_free(service->context.source);

@@ -389,25 +389,30 @@ gboolean socket_table_holder(guint16 port, Protocol protocol, const char *addres
     return TRUE;
 }
 
+SocketTable *socket_table_ref(SocketTable *table)
+{
+    table->references++;
+    return table;
+}
+
 SocketTable *socket_table_free(SocketTable *table)
 {
     if (!table)
         return NULL;
+    if (table->references > 0) {
+        table->references--;
+        return NULL;
+    }
     g_array_unref(table->entries);
     g_free(table->first);
     g_free(table);
     return NULL;
 }
 
-const SocketEntry *socket_table_find(const SocketTable *table, guint16 port, Protocol protocol)
+guint socket_table_from(const SocketTable *table, guint16 port)
 {
     guint low = 0, high = table->entries->len;
 
-    if (table->first) {
-        if (table->first[port] == 0)
-            return NULL;
-        low = high = table->first[port] - 1;
-    }
     while (low < high) {
         guint middle = low + (high - low) / 2;
 
@@ -416,6 +421,16 @@ const SocketEntry *socket_table_find(const SocketTable *table, guint16 port, Pro
         else
             high = middle;
     }
+    return low;
+}
+
+const SocketEntry *socket_table_find(const SocketTable *table, guint16 port, Protocol protocol)
+{
+    guint low;
+
+    if (table->first && table->first[port] == 0)
+        return NULL;
+    low = table->first ? table->first[port] - 1 : socket_table_from(table, port);
     for (; low < table->entries->len; low++) {
         const SocketEntry *entry = &g_array_index(table->entries, SocketEntry, low);
 

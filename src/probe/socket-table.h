@@ -41,6 +41,7 @@ typedef struct SocketTable {
     GArray *entries; /* of SocketEntry */
     guint32
         *first; /* owned: by port, 1 + index of its first entry, 0 = none; NULL: a small table */
+    guint references; /* beside the first one */
 } SocketTable;
 
 /**
@@ -88,6 +89,9 @@ static inline SocketTable *socket_table_dump(PortRange range, Protocol protocol,
 gboolean socket_table_holder(guint16 port, Protocol protocol, const char *address,
                              gboolean *ret_found, SocketEntry *ret_entry, GError **error);
 
+/** socket_table_ref: another reference, for the same thread. Returns: @table. */
+SocketTable *socket_table_ref(SocketTable *table);
+/** socket_table_free: gives one reference back. NULL is fine. Returns: NULL. */
 SocketTable *socket_table_free(SocketTable *table);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SocketTable, socket_table_free)
 
@@ -120,6 +124,9 @@ SocketTable *socket_dump_finish(SocketDump *dump);
 /** socket_dump_free: gives a dump up. NULL is fine. Returns: NULL. */
 SocketDump *socket_dump_free(SocketDump *dump);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SocketDump, socket_dump_free)
+
+/** socket_table_from: the index of the first entry at @port or above; the length = none. */
+guint socket_table_from(const SocketTable *table, guint16 port);
 
 /** socket_table_find: the first entry of @port and @protocol, listening ones first; NULL = none. */
 const SocketEntry *socket_table_find(const SocketTable *table, guint16 port, Protocol protocol);

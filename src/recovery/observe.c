@@ -94,15 +94,19 @@ LeaseFacts observe_now(const Lease *lease)
 /* ---- the picture ---- */
 
 typedef struct Taking {
+    PortRange range;
+    Protocol protocol;
+    SocketDepth depth;
     ObserveTaken taken;
     void *data;
 } Taking;
 
 static void take(GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
 {
+    const Taking *taking = data;
     GError *error = NULL;
     SocketTable *table =
-        socket_table_dump_deep((PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, &error);
+        socket_table_dump_deep(taking->range, taking->protocol, taking->depth, &error);
 
     if (table)
         g_task_return_pointer(task, table, (GDestroyNotify)(void (*)(void))socket_table_free);
@@ -112,23 +116,31 @@ static void take(GTask *task, gpointer source, gpointer data, GCancellable *canc
 
 static void on_taken(GObject *source, GAsyncResult *result, gpointer data)
 {
-    g_autofree Taking *taking = data;
+    const Taking *taking = data;
     g_autoptr(GError) error = NULL;
     SocketTable *table = g_task_propagate_pointer(G_TASK(result), &error);
 
     taking->taken(table, error, taking->data);
 }
 
-void observe_take(GMainContext *context, ObserveTaken taken, void *data)
+void observe_take_range(GMainContext *context, PortRange range, Protocol protocol,
+                        SocketDepth depth, ObserveTaken taken, void *data)
 {
     Taking *taking = g_new(Taking, 1);
     g_autoptr(GTask) task = NULL;
 
-    *taking = (Taking){taken, data};
+    *taking = (Taking){range, protocol, depth, taken, data};
     /* A task comes back to the context that is the thread's default when it is made. */
     g_main_context_push_thread_default(context);
     task = g_task_new(NULL, NULL, on_taken, taking);
     g_main_context_pop_thread_default(context);
-    g_task_set_source_tag(task, observe_take);
+    g_task_set_source_tag(task, observe_take_range);
+    g_task_set_task_data(task, taking, g_free);
     g_task_run_in_thread(task, take);
+}
+
+void observe_take(GMainContext *context, ObserveTaken taken, void *data)
+{
+    observe_take_range(context, (PortRange){0, 0}, PROTOCOL_BOTH, SOCKET_DEPTH_LISTENING, taken,
+                       data);
 }

@@ -30,3 +30,7 @@ typedef void (*ObserveTaken)(SocketTable *table, const GError *error, void *data
  * @taken: called once, in @context; there is no way to call it off.
  */
 void observe_take(GMainContext *context, ObserveTaken taken, void *data);
+
+/** observe_take_range: the same of some ports, as socket_table_dump_deep() takes them. */
+void observe_take_range(GMainContext *context, PortRange range, Protocol protocol,
+                        SocketDepth depth, ObserveTaken taken, void *data);
