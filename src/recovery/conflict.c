@@ -41,8 +41,10 @@
 #define TELLINGS_OF_ALL 1024
 /* Time for looks at who holds a port in a second: one look takes milliseconds where tens of
  * thousands of sockets are open. */
-#define LOOKS_OF_USER_USEC (40 * G_TIME_SPAN_MILLISECOND)
-#define LOOKS_OF_ALL_USEC (160 * G_TIME_SPAN_MILLISECOND)
+#define LOOKS_OF_USER_USEC (20 * G_TIME_SPAN_MILLISECOND)
+#define LOOKS_OF_ALL_USEC (60 * G_TIME_SPAN_MILLISECOND)
+/* A look that is not dearer than other calls is free. */
+#define LOOK_FREE_USEC G_TIME_SPAN_MILLISECOND
 
 /* ---- telling -------------------------------------------------------------------------------- */
 
@@ -99,8 +101,10 @@ static gboolean may_look(Manager *manager, uid_t uid)
 
 static void have_looked(Manager *manager, uid_t uid, gint64 start_usec)
 {
-    ration_use(manager->looks, uid, (guint64)MAX(processor_usec() - start_usec, 0),
-               g_get_monotonic_time());
+    gint64 used_usec = processor_usec() - start_usec;
+
+    if (used_usec > LOOK_FREE_USEC)
+        ration_use(manager->looks, uid, (guint64)used_usec, g_get_monotonic_time());
 }
 
 /* Returns: NULL where @uid has looked enough for now, too. */
