@@ -17,6 +17,7 @@
 #include "recovery/health.h"
 #include "recovery/metrics.h"
 #include "recovery/release.h"
+#include "recovery/searches.h"
 #include "util/fd.h"
 
 static void job_run(ManagerJob *job);
@@ -42,6 +43,7 @@ void job_close_held(ManagerJob *job)
 
 static void unqueue(ManagerJob *job)
 {
+    searches_remove(job->manager->searches, job);
     if (job->is_parked)
         g_queue_unlink(&job->manager->parked, &job->parked_link);
     if (job->queued)
@@ -191,7 +193,7 @@ static void on_disk(const GError *error, void *data)
         commit(job);
 }
 
-static void enqueue(ManagerJob *job)
+void job_enqueue(ManagerJob *job)
 {
     if (!job->queued)
         g_queue_push_tail_link(&job->manager->jobs, &job->link);
@@ -246,7 +248,7 @@ void job_candidate_found(ManagerJob *job)
             return;
         }
         metrics_count(METRIC_JOURNAL_RECORDS);
-        enqueue(job);
+        job_enqueue(job);
         job->on_disk = TRUE;
         manager->grants_on_disk++;
         return;
@@ -271,7 +273,7 @@ static void on_timer(void *data)
 
 void job_wait(ManagerJob *job, double msec)
 {
-    enqueue(job);
+    job_enqueue(job);
     job->timer = deadline_add(job->manager->deadlines,
                               g_get_monotonic_time() + (gint64)(msec * G_TIME_SPAN_MILLISECOND),
                               on_timer, job);
@@ -279,7 +281,7 @@ void job_wait(ManagerJob *job, double msec)
 
 static void park(ManagerJob *job)
 {
-    enqueue(job);
+    job_enqueue(job);
     g_queue_push_tail_link(&job->manager->parked, &job->parked_link);
     job->is_parked = TRUE;
 }
@@ -388,7 +390,7 @@ ManagerJob *manager_allocate(Manager *manager, const LeaseRequest *request,
     job->held = g_array_new(FALSE, FALSE, sizeof(int));
     job->untold = g_array_new(FALSE, FALSE, sizeof(ConflictInfo));
     job->backoff_msec = manager->config->conflict_backoff_msec;
-    job->link.data = job->parked_link.data = job;
+    job->link.data = job->parked_link.data = job->search_link.data = job;
     job->gone = &gone;
     begin(job);
     if (gone)

@@ -7,21 +7,25 @@
  * cooldown, and the next one is tried at once. A round that finds nothing is followed by a pause on
  * a timer that grows, and another round, a bounded number of times. What is told about conflicts
  * (log, signal, who holds the port) comes a moment after the answer, from one picture of the socket
- * table.
+ * table. A caller can have a conflict for every port that he listens on, as often as he likes: so
+ * all are counted, but only so many are told, and only so much time goes into who holds them.
  */
 #include "recovery/job.h"
 
 #include <errno.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "probe/bind-probe.h"
 #include "recovery/events.h"
 #include "recovery/metrics.h"
+#include "recovery/ration.h"
+#include "recovery/searches.h"
 #include "util/fd.h"
 
-/* Candidates asked for in one turn of the loop, so that a block of thousands keeps nobody waiting.
- */
-#define PROBES_PER_TURN 256
+/* Ports asked for at once, before the search takes its turns with the others'; and in each turn. */
+#define PROBES_AT_ONCE 16
+#define PROBES_PER_STEP 8
 #define BACKOFF_MAX_MSEC 60000
 /* Ports named in the message of a refusal; the caller has all of them in the details. */
 #define PORTS_IN_MESSAGE 10
@@ -30,6 +34,17 @@
 #define TELLING_USEC G_TIME_SPAN_MILLISECOND
 /* With so many it is not waited. */
 #define UNTOLD_MAX 1024
+/* Told of one request at a time. */
+#define UNTOLD_PER_JOB 128
+/* Told in a second, so that those who listen can read it all. */
+#define TELLINGS_OF_USER 512
+#define TELLINGS_OF_ALL 1024
+/* Time for looks at who holds a port in a second: one look takes milliseconds where tens of
+ * thousands of sockets are open. */
+#define LOOKS_OF_USER_USEC (20 * G_TIME_SPAN_MILLISECOND)
+#define LOOKS_OF_ALL_USEC (60 * G_TIME_SPAN_MILLISECOND)
+/* A look that is not dearer than other calls is free. */
+#define LOOK_FREE_USEC G_TIME_SPAN_MILLISECOND
 
 /* ---- telling -------------------------------------------------------------------------------- */
 
@@ -70,13 +85,60 @@ static SocketTable *picture_of(const GArray *conflicts)
     return g_steal_pointer(&table);
 }
 
+/* Of the processor: what others take from us meanwhile is not the user's. */
+static gint64 processor_usec(void)
+{
+    struct timespec now = {0};
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (gint64)now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000;
+}
+
+static gboolean may_look(Manager *manager, uid_t uid)
+{
+    return ration_left(manager->looks, uid, g_get_monotonic_time()) > 0;
+}
+
+static void have_looked(Manager *manager, uid_t uid, gint64 start_usec)
+{
+    gint64 used_usec = processor_usec() - start_usec;
+
+    if (used_usec > LOOK_FREE_USEC)
+        ration_use(manager->looks, uid, (guint64)used_usec, g_get_monotonic_time());
+}
+
+/* Returns: NULL where @uid has looked enough for now, too. */
+static SocketTable *look_at(Manager *manager, const GArray *conflicts, uid_t uid)
+{
+    gint64 start_usec = processor_usec();
+    SocketTable *table = NULL;
+
+    if (!may_look(manager, uid))
+        return NULL;
+    table = picture_of(conflicts);
+    have_looked(manager, uid, start_usec);
+    return table;
+}
+
+/* Who wanted one of the ports and may look; else just one of them. */
+static uid_t find_looker(Manager *manager, const GArray *untold)
+{
+    for (guint i = 0; i < untold->len; i++) {
+        uid_t uid = g_array_index(untold, ConflictInfo, i).wanted;
+
+        if (may_look(manager, uid))
+            return uid;
+    }
+    return g_array_index(untold, ConflictInfo, 0).wanted;
+}
+
 static void tell(Manager *manager, GArray *untold)
 {
     g_autoptr(SocketTable) table = NULL;
 
     if (untold->len == 0)
         return;
-    table = picture_of(untold);
+    table = look_at(manager, untold, find_looker(manager, untold));
     for (guint i = 0; i < untold->len; i++) {
         ConflictInfo info = g_array_index(untold, ConflictInfo, i);
         const SocketEntry *holder = find_holder(table, info.port, info.protocol);
@@ -87,16 +149,48 @@ static void tell(Manager *manager, GArray *untold)
         info.unit = unit;
         info.has_uid = holder != NULL;
         info.uid = holder ? holder->uid : 0;
-        metrics_count(METRIC_CONFLICTS);
         event_conflict(&info);
         MANAGER_TELL(manager, conflict, &info);
     }
     g_array_set_size(untold, 0);
 }
 
+/* Leaves in the job what may be told of it now. */
+static void take_ration(ManagerJob *job)
+{
+    Ration *tellings = job->manager->tellings;
+    gint64 now_usec = g_get_monotonic_time();
+    uid_t uid = job->request.uid;
+    guint n = (guint)MIN(job->untold->len, ration_left(tellings, uid, now_usec));
+    guint more = job->untold_more + job->untold->len - n;
+
+    if (n > 0)
+        ration_use(tellings, uid, n, now_usec);
+    g_array_set_size(job->untold, n);
+    job->untold_more = 0;
+    if (more > 0)
+        event_conflicts_not_told(more);
+}
+
 void job_tell_conflicts(ManagerJob *job)
 {
+    take_ration(job);
     tell(job->manager, job->untold);
+}
+
+static void note_conflict(ManagerJob *job, guint16 port, int code)
+{
+    ConflictInfo conflict = {.port = port,
+                             .protocol = reservation_protocol(job->reservation),
+                             .service_type = job->request.service_type,
+                             .error = code,
+                             .wanted = job->request.uid};
+
+    metrics_count(METRIC_CONFLICTS);
+    if (job->untold->len < UNTOLD_PER_JOB)
+        g_array_append_val(job->untold, conflict);
+    else
+        job->untold_more++;
 }
 
 static void clear_untold(void *data)
@@ -108,12 +202,16 @@ void conflicts_init(Manager *manager)
 {
     manager->untold = g_array_new(FALSE, FALSE, sizeof(ConflictInfo));
     g_array_set_clear_func(manager->untold, clear_untold);
+    manager->tellings = ration_new(TELLINGS_OF_USER, TELLINGS_OF_ALL);
+    manager->looks = ration_new(LOOKS_OF_USER_USEC, LOOKS_OF_ALL_USEC);
 }
 
 void conflicts_deinit(Manager *manager)
 {
     conflicts_tell(manager);
     g_clear_pointer(&manager->untold, g_array_unref);
+    manager->tellings = ration_free(manager->tellings);
+    manager->looks = ration_free(manager->looks);
 }
 
 void conflicts_tell(Manager *manager)
@@ -134,6 +232,7 @@ void job_leave_conflicts(ManagerJob *job)
 {
     Manager *manager = job->manager;
 
+    take_ration(job);
     for (guint i = 0; i < job->untold->len; i++) {
         ConflictInfo info = g_array_index(job->untold, ConflictInfo, i);
 
@@ -152,8 +251,10 @@ void job_leave_conflicts(ManagerJob *job)
  */
 
 /* "3000 (uid 33, unit nginx.service), 3001 (…) and 7 more" */
-static char *name_holders(const GArray *ports, Protocol protocol)
+static char *name_holders(const ManagerJob *job)
 {
+    const GArray *ports = reservation_conflicts(job->reservation);
+    Protocol protocol = reservation_protocol(job->reservation);
     g_autoptr(GArray) conflicts = g_array_new(FALSE, TRUE, sizeof(ConflictInfo));
     g_autoptr(SocketTable) table = NULL;
     GString *text = g_string_new(NULL);
@@ -164,7 +265,7 @@ static char *name_holders(const GArray *ports, Protocol protocol)
         g_array_append_val(conflicts, conflict);
     }
     if (conflicts->len > 0)
-        table = picture_of(conflicts);
+        table = look_at(job->manager, conflicts, job->request.uid);
     for (guint i = 0; i < conflicts->len; i++) {
         guint16 port = g_array_index(ports, guint16, i);
         const SocketEntry *holder = find_holder(table, port, protocol);
@@ -184,6 +285,8 @@ static char *describe_holder(const ManagerJob *job, guint16 port)
 {
     Protocol protocol = reservation_protocol(job->reservation);
     const Lease *lease = registry_find_port(job->manager->registry, port, protocol);
+    gint64 start_usec = processor_usec();
+    gboolean looked = FALSE;
     gboolean found = FALSE;
     SocketEntry holder;
     g_autofree char *address = NULL;
@@ -192,7 +295,11 @@ static char *describe_holder(const ManagerJob *job, guint16 port)
     if (lease)
         return g_strdup_printf("a lease of uid %u for service type %s", lease->uid,
                                lease->service_type);
-    if (!socket_table_holder(port, protocol, job->request.address, &found, &holder, NULL) || !found)
+    if (!may_look(job->manager, job->request.uid))
+        return g_strdup("a program that is not looked up, since too many were just now");
+    looked = socket_table_holder(port, protocol, job->request.address, &found, &holder, NULL);
+    have_looked(job->manager, job->request.uid, start_usec);
+    if (!looked || !found)
         return g_strdup("a program that the kernel does not name, or another request");
     address = socket_entry_address(&holder);
     unit = socket_entry_unit(&holder, NULL);
@@ -226,7 +333,7 @@ static void refuse_exhausted(ManagerJob *job)
     const GArray *conflicts = reservation_conflicts(job->reservation);
     guint attempts = reservation_attempts(job->reservation);
     PortRange range = reservation_range(job->reservation);
-    g_autofree char *ports = name_holders(conflicts, reservation_protocol(job->reservation));
+    g_autofree char *ports = name_holders(job);
     GError *error = NULL;
 
     if (!job->manager->config->conflict_enabled && conflicts->len > 0)
@@ -426,6 +533,7 @@ static void end_round(ManagerJob *job)
         refuse(job);
         return;
     }
+    searches_remove(job->manager->searches, job);
     job_tell_conflicts(job);
     metrics_count(METRIC_CONFLICT_RETRIES);
     job_wait(job, job->backoff_msec);
@@ -434,44 +542,54 @@ static void end_round(ManagerJob *job)
     reservation_restart(job->reservation);
 }
 
-void job_search(ManagerJob *job)
+/* Whoever ends the job or lets it wait takes it out of the searches. Returns: TRUE = it goes on. */
+static gboolean search(ManagerJob *job, guint probes_max)
 {
+    Searches *searches = job->manager->searches;
     gint64 now_usec = g_get_monotonic_time();
-    guint probes = 0;
 
-    for (;;) {
-        guint16 first, busy_port = 0;
+    for (guint probes = 0; probes < probes_max; probes += job->request.count) {
+        guint16 busy_port = 0;
+        guint16 first = reservation_next(job->reservation, now_usec);
         int code = 0;
-        ConflictInfo conflict;
 
-        if (probes >= PROBES_PER_TURN) {
-            job_wait(job, 0);
-            return;
-        }
-        first = reservation_next(job->reservation, now_usec);
         if (first == 0) {
             end_round(job);
-            return;
+            return FALSE;
         }
-        probes += job->request.count;
         switch (try_candidate(job, first, &busy_port, &code)) {
         case PROBE_FREE:
+            searches_remove(searches, job);
             job_candidate_found(job);
-            return;
+            return FALSE;
         case PROBE_UNKNOWN:
             refuse_unknown(job, busy_port, code);
-            return;
+            return FALSE;
         case PROBE_BUSY:
             reservation_conflict(job->reservation, busy_port, now_usec);
-            conflict = (ConflictInfo){.port = busy_port,
-                                      .protocol = reservation_protocol(job->reservation),
-                                      .service_type = job->request.service_type,
-                                      .error = code};
-            g_array_append_val(job->untold, conflict);
+            note_conflict(job, busy_port, code);
             if (!job->manager->config->conflict_enabled) {
                 refuse(job);
-                return;
+                return FALSE;
             }
         }
     }
+    return TRUE;
+}
+
+void job_step(ManagerJob *job)
+{
+    (void)search(job, PROBES_PER_STEP);
+}
+
+/* The first candidate is free nearly always. Who searches already has others only in his turns. */
+void job_search(ManagerJob *job)
+{
+    Searches *searches = job->manager->searches;
+    guint probes_max = searches_has(searches, job->request.uid) ? 1 : PROBES_AT_ONCE;
+
+    if (!search(job, probes_max))
+        return;
+    job_enqueue(job);
+    searches_add(searches, job);
 }

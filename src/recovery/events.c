@@ -39,10 +39,12 @@ void event_add_lease(EventFields *fields, const Lease *lease)
     event_add(fields, "STYXY_UNIT", lease->unit);
 }
 
+static guint suppressed; /* lines of this interval */
+
 gboolean event_rate_allows(void)
 {
     static gint64 interval_start_usec;
-    static guint lines, suppressed;
+    static guint lines;
     gint64 now_usec = g_get_monotonic_time();
 
     if (now_usec - interval_start_usec >= RATE_INTERVAL_USEC) {
@@ -117,6 +119,13 @@ void event_conflict(const ConflictInfo *conflict)
               "port %u/%s, wanted for service type %s, is in use by %s", conflict->port,
               protocol_to_string(conflict->protocol), conflict->service_type,
               holder ? holder : "a program that the kernel does not name");
+}
+
+void event_conflicts_not_told(guint n)
+{
+    suppressed += n;
+    metrics_add(METRIC_LOG_LINES_SUPPRESSED, n);
+    metrics_add(METRIC_CONFLICTS_NOT_TOLD, n);
 }
 
 void event_no_port(const LeaseRequest *request, guint attempts, guint conflicts)

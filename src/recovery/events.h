@@ -16,6 +16,8 @@
 void event_granted(const Lease *lease, guint attempts);
 void event_released(const Lease *lease, Reason reason, gboolean stale);
 void event_conflict(const ConflictInfo *conflict);
+/** event_conflicts_not_told: counts those that are too many to be told, for the log, too. */
+void event_conflicts_not_told(guint n);
 void event_no_port(const LeaseRequest *request, guint attempts, guint conflicts);
 void event_store_failed(const GError *error);
 void event_store_works_again(void);

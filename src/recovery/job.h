@@ -17,6 +17,7 @@ struct ManagerJob {
     GPtrArray *leases; /* while their record is on its way to the disk */
     GArray *held;      /* of int: sockets bound for the candidate */
     GArray *untold;    /* of ConflictInfo without holder: found since the last telling */
+    guint untold_more; /* those beside them that are only counted */
     guint round;
     double backoff_msec;
     Deadline *timer;
@@ -28,11 +29,16 @@ struct ManagerJob {
     gboolean *gone; /* set while manager_allocate() is on the stack */
     GList link;
     GList parked_link;
+    GQueue *searching; /* borrowed: where among the searches, NULL = not; see searches.c */
+    GList search_link;
 };
 
 /** job_search: looks for a free candidate, over as many rounds and turns of the loop as it takes.
  */
 void job_search(ManagerJob *job);
+
+/** job_step: a few candidates more, of a job among the searches. The job may end in it. */
+void job_step(ManagerJob *job);
 
 /**
  * job_bind_returning: a socket for who comes back for this very port: past connections in TIME_WAIT
@@ -45,7 +51,10 @@ int job_bind_returning(guint16 port, int type, const char *address);
 /** job_close_held: gives up the sockets that were bound for the candidate. */
 void job_close_held(ManagerJob *job);
 
-/** job_tell_conflicts: logs, counts and tells what was refused since the last telling. */
+/**
+ * job_tell_conflicts: logs and tells what was refused since the last telling, as much of it as may
+ * be told; the rest is counted.
+ */
 void job_tell_conflicts(ManagerJob *job);
 
 /** job_leave_conflicts: as job_tell_conflicts(), but a moment later, of a request that is granted:
@@ -57,6 +66,9 @@ void job_candidate_found(ManagerJob *job);
 
 /** job_refuse: the end of the job. @error: taken over, in OUTCOME_ERROR. */
 void job_refuse(ManagerJob *job, GError *error);
+
+/** job_enqueue: among the jobs that wait. */
+void job_enqueue(ManagerJob *job);
 
 /** job_wait: goes on later: in @msec, or in another turn of the loop (0). */
 void job_wait(ManagerJob *job, double msec);

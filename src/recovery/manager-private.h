@@ -50,6 +50,10 @@ struct Manager {
     struct Rerun *rerun;     /* the recovery on request that is under way, NULL = none */
     GQueue reruns;           /* of Rerun: those that wait for it */
     Deadline *startup_retry; /* the state could not be read, another attempt is due; NULL = none */
+
+    struct Searches *searches; /* owned */
+    struct Ration *tellings;   /* owned: conflicts that may be told */
+    struct Ration *looks;      /* owned: microseconds for looks at who holds a port */
 };
 
 #define MANAGER_TELL(manager, member, ...)                                      \

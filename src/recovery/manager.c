@@ -8,6 +8,7 @@
 #include "recovery/manager-private.h"
 #include "recovery/metrics.h"
 #include "recovery/release.h"
+#include "recovery/searches.h"
 #include "recovery/startup.h"
 
 /* ---- state ----------------------------------------------------------------------------------- */
@@ -103,6 +104,7 @@ Manager *manager_new(const ManagerOptions *options, GError **error)
     g_queue_init(&manager->reruns);
     release_init(manager);
     conflicts_init(manager);
+    manager->searches = searches_new(manager);
     manager->expiries = g_hash_table_new(NULL, NULL);
     manager->claims = g_hash_table_new(NULL, NULL);
     manager->claim_grace_usec = CLAIM_GRACE_USEC;
@@ -124,6 +126,7 @@ Manager *manager_free(Manager *manager)
     startup_rerun_cancel(manager);
     manager->store = store_close(manager->store);
     manager_jobs_cancel_all(manager);
+    manager->searches = searches_free(manager->searches);
     conflicts_deinit(manager);
     manager->startup_retry = deadline_cancel(manager->startup_retry);
     release_deinit(manager);

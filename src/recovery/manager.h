@@ -31,7 +31,8 @@ typedef struct ConflictInfo {
     const char *address; /* of the holder, NULL = not known */
     const char *unit;    /* of the holder, NULL = not known */
     gboolean has_uid;
-    uid_t uid; /* of the holder */
+    uid_t uid;    /* of the holder */
+    uid_t wanted; /* by whom the port was wanted */
 } ConflictInfo;
 
 /**

@@ -9,6 +9,7 @@ static const char *const names[_METRIC_MAX] = {
     [METRIC_ALLOCATIONS_REFUSED] = "allocations_refused_total",
     [METRIC_RELEASES] = "releases_total",
     [METRIC_CONFLICTS] = "conflicts_total",
+    [METRIC_CONFLICTS_NOT_TOLD] = "conflicts_not_told_total",
     [METRIC_CONFLICT_RETRIES] = "conflict_retries_total",
     [METRIC_STALE_RELEASES] = "stale_releases_total",
     [METRIC_HEALTH_SWEEPS] = "health_sweeps_total",
