@@ -28,7 +28,8 @@
 
 static gboolean is_unit(const char *name)
 {
-    return (g_str_has_suffix(name, ".service") || g_str_has_suffix(name, ".scope")) &&
+    return (g_str_has_suffix(name, ".service") || g_str_has_suffix(name, ".scope") ||
+            g_str_has_suffix(name, ".socket")) &&
            name[0] != '.';
 }
 

@@ -615,6 +615,7 @@ static void test_unit_of_path(void)
         {"/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service",
          CGROUP_NO_USER},
         {"/system.slice/_cpu.service", "cpu.service", CGROUP_NO_USER},
+        {"/system.slice/web.socket", "web.socket", CGROUP_NO_USER},
         {"/init.scope", "init.scope", CGROUP_NO_USER},
         {"/user.slice/user-1000.slice/session-3.scope", "session-3.scope", CGROUP_NO_USER},
         {"/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service", "foo.service",
