@@ -322,6 +322,7 @@ static void test_handed_over(void)
     LeaseRequest request = WITH_URL(.uid = OWNER);
     g_autoptr(Ask) ask = NULL;
     const Lease *lease = NULL;
+    int one = 1;
     Web web;
 
     ask = ask_wait(
@@ -329,6 +330,7 @@ static void test_handed_over(void)
     g_assert_cmpint(ask->outcome, ==, OUTCOME_OK);
     lease = ask->leases->pdata[0];
     g_assert_no_errno(fcntl(ask->socket, F_SETFL, 0)); /* served by a thread that may wait */
+    g_assert_no_errno(setsockopt(ask->socket, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one));
     g_assert_no_errno(listen(ask->socket, 16));
     web_start_on(&web, fd_steal(&ask->socket), 200);
     fixture_wait(f, web_asked(&web) >= 2);
