@@ -3,13 +3,16 @@
 /* Layer 2's HTTP checks, of real web servers, with short intervals. */
 #include "fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <gio/gio.h>
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "probe/cgroup.h"
 #include "recovery/health-private.h"
 #include "util/fd.h"
 
@@ -344,6 +347,86 @@ static void test_handed_over(void)
     web_stop(&web);
 }
 
+/* (nullable): a cgroup that is a unit of the system's; this process is moved into it. */
+static char *enter_unit(const char *unit)
+{
+    g_autofree char *folder = cgroup_mount() ? g_build_filename(cgroup_mount(), unit, NULL) : NULL;
+    g_autofree char *procs = folder ? g_build_filename(folder, "cgroup.procs", NULL) : NULL;
+    AUTO_FD fd = -1;
+
+    if (!folder || (mkdir(folder, 0755) < 0 && errno != EEXIST))
+        return NULL;
+    fd = open(procs, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0 && write(fd, "0", 1) == 1)
+        return g_steal_pointer(&folder);
+    (void)rmdir(folder);
+    return NULL;
+}
+
+static void leave_unit(char *folder, const char *back)
+{
+    AUTO_FD fd = open(back, O_WRONLY | O_CLOEXEC);
+
+    g_assert_cmpint(write(fd, "0", 1), ==, 1);
+    g_assert_no_errno(rmdir(folder));
+    g_free(folder);
+}
+
+/* (transfer full) (nullable): cgroup.procs of where this process is. */
+static char *own_cgroup(void)
+{
+    g_autofree char *text = NULL;
+    const char *line = NULL;
+
+    if (!cgroup_mount() || !g_file_get_contents("/proc/self/cgroup", &text, NULL, NULL))
+        return NULL;
+    line = strstr(text, "0::");
+    return line ? g_strdup_printf("%s%.*s/cgroup.procs", cgroup_mount(),
+                                  (int)strcspn(line + 3, "\n"), line + 3)
+                : NULL;
+}
+
+/* Sockets of its unit are its own, whosever, and those that its socket unit made. */
+static void test_unit(void)
+{
+    static const struct {
+        const char *unit;
+        uid_t uid;
+        gboolean asked;
+    } cases[] = {
+        {"a.service", ANOTHER, TRUE}, {"a.socket", 0, TRUE},   {"a.socket", ANOTHER, FALSE},
+        {"ab.socket", 0, FALSE},      {"b.service", 0, FALSE},
+    };
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    g_autofree char *back = own_cgroup();
+    g_autofree char *own = NULL;
+    Lease *lease = NULL;
+    Web web;
+
+    if (!may_be_another())
+        return;
+    own = g_strdup_printf("styxy-test-%d-a.service", getpid());
+    lease = fixture_grant(f, WITH_URL(.uid = OWNER, .unit = own));
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autofree char *unit = g_strdup_printf("styxy-test-%d-%s", getpid(), cases[i].unit);
+        char *folder = back ? enter_unit(unit) : NULL;
+
+        if (!folder) {
+            g_test_skip("needs a cgroup2 tree to make a folder in (root)");
+            return;
+        }
+        g_test_message("of %u in %s", cases[i].uid, unit);
+        web_start_as(&web, cases[i].uid, "127.0.0.1", lease->port);
+        if (cases[i].asked)
+            fixture_wait(f, web_asked(&web) >= 1);
+        else
+            wait_unasked(f, 3);
+        g_assert_cmpint(web_asked(&web) > 0, ==, cases[i].asked);
+        web_stop(&web);
+        leave_unit(folder, back);
+    }
+}
+
 int main(int argc, char *argv[])
 {
     g_test_init(&argc, &argv, NULL);
@@ -356,5 +439,6 @@ int main(int argc, char *argv[])
     g_test_add_func("/http/foreign-family", test_foreign_family);
     g_test_add_func("/http/foreign-allowed", test_foreign_allowed);
     g_test_add_func("/http/handed-over", test_handed_over);
+    g_test_add_func("/http/unit", test_unit);
     return fixture_main();
 }
