@@ -394,8 +394,8 @@ static void test_unit(void)
         uid_t uid;
         gboolean asked;
     } cases[] = {
-        {"a.service", ANOTHER, TRUE}, {"a.socket", 0, TRUE},   {"a.socket", ANOTHER, FALSE},
-        {"ab.socket", 0, FALSE},      {"b.service", 0, FALSE},
+        {"ab.service", ANOTHER, TRUE}, {"ab.socket", 0, TRUE},  {"ab.socket", ANOTHER, FALSE},
+        {"a.socket", 0, FALSE},        {"b.service", 0, FALSE},
     };
     g_autoptr(Fixture) f = fixture_started(NULL);
     g_autofree char *back = own_cgroup();
@@ -405,7 +405,7 @@ static void test_unit(void)
 
     if (!may_be_another())
         return;
-    own = g_strdup_printf("styxy-test-%d-a.service", getpid());
+    own = g_strdup_printf("styxy-test-%d-ab.service", getpid());
     lease = fixture_grant(f, WITH_URL(.uid = OWNER, .unit = own));
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *unit = g_strdup_printf("styxy-test-%d-%s", getpid(), cases[i].unit);
