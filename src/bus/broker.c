@@ -8,6 +8,7 @@
 
 #include "bus/errors.h"
 #include "bus/log-control.h"
+#include "bus/message-bytes.h"
 #include "bus/outbox.h"
 #include "bus/ports-iface.h"
 #include "bus/sd-bus-auto.h"
@@ -127,6 +128,9 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error)
     broker->connection.current = NULL;
     if (sd_bus_message_is_method_call(m, NULL, NULL) <= 0)
         return 0;
+    r = message_check_path(m, error);
+    if (r < 0)
+        return r;
     r = callers_admit(broker->callers, m, is_for_everybody(m), &broker->connection.current, error);
     if (r < 0)
         return r;

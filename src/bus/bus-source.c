@@ -12,6 +12,8 @@
  * make the eighth wait for more than seven of theirs. */
 #define TURN_MAX 8
 #define LINK_TURN_MAX 1
+/* And after that time, for not all messages cost the same. */
+#define TURN_USEC 1000
 /* Messages read ahead for each that is handled, where callers share a connection: enough to find in
  * time who stands behind a crowd, and few beside what handling one costs. */
 #define READ_AHEAD_MAX 16
@@ -387,11 +389,15 @@ static gboolean dispatch(GSource *base, GSourceFunc callback, gpointer data)
 {
     BusSource *source = ((Shell *)base)->owner;
     guint budget = TURN_MAX;
+    gint64 end_usec = g_get_monotonic_time() + TURN_USEC;
 
     if (g_source_query_unix_fd(base, source->epoll_tag) != 0)
         take_events(source);
-    while (budget > 0 && source->turns.length > 0)
+    do {
+        if (source->turns.length == 0)
+            break;
         budget = handle(source, pop_ready(source), budget);
+    } while (budget > 0 && g_get_monotonic_time() < end_usec);
     if (source->work)
         source->work_pending = source->work(source->work_data);
     return G_SOURCE_CONTINUE;

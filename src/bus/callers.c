@@ -461,6 +461,9 @@ static int park(Entry *entry, sd_bus_message *m, sd_bus_error *error)
     size_t bytes = 0;
     int r = message_bytes(m, PARKED_BYTES_MAX, &bytes);
 
+    if (r == -E2BIG)
+        return bus_error_set(error, OUTCOME_INVALID_ARGUMENT, "a call has %d values at most",
+                             MESSAGE_VALUES_MAX);
     if (r < 0)
         return bus_error_set(error, OUTCOME_INVALID_ARGUMENT, "the arguments cannot be read: %s",
                              g_strerror(-r));

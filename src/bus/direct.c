@@ -9,6 +9,7 @@
 #include "bus/driver-iface.h"
 #include "bus/intake.h"
 #include "bus/log-control.h"
+#include "bus/message-bytes.h"
 #include "bus/outbox.h"
 #include "bus/ports-iface.h"
 #include "bus/sd-bus-auto.h"
@@ -25,6 +26,8 @@
 #define ACCEPT_TURN_MAX 4
 #define ACCEPT_PAUSE_USEC G_TIME_SPAN_SECOND
 #define SEND_BUFFER_BYTES (256 * 1024)
+/* One of so many connections. */
+#define KEPT_PART 16
 #define HANDSHAKE_USEC (10 * G_TIME_SPAN_SECOND)
 /* No further call is taken while an answer waits to be read, so that only signals can pile up. */
 static const BusLinkLimits limits = {
@@ -97,8 +100,9 @@ static void on_closed(int error, void *data)
     if (error == -ENOBUFS || error == -ETIMEDOUT)
         event_client_cut_off(client->peer.uid, "it does not read what it asked for");
     else if (error == -EMSGSIZE)
-        event_client_cut_off(client->peer.uid, "a message is longer than limits.message_bytes "
-                                               "allows, or carries too many descriptors");
+        event_client_cut_off(client->peer.uid,
+                             "a message is longer than limits.message_bytes allows, or is long and "
+                             "carries descriptors, or carries too many");
     client_free(client);
 }
 
@@ -117,9 +121,13 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     Client *client = userdata;
 
+    int r;
+
     client->connection.current = &client->peer;
-    return sd_bus_message_is_method_call(m, NULL, NULL) > 0 ? driver_check_destination(m, error)
-                                                            : 0;
+    if (sd_bus_message_is_method_call(m, NULL, NULL) <= 0)
+        return 0;
+    r = message_check_path(m, error);
+    return r < 0 ? r : driver_check_destination(m, error);
 }
 
 static int export_objects(Client *client)
@@ -233,9 +241,13 @@ static gboolean has_room(const Direct *direct, uid_t uid)
     const Configuration *config = manager_configuration(direct->context->manager);
     guint mine = GPOINTER_TO_UINT(g_hash_table_lookup(direct->by_uid, GUINT_TO_POINTER(uid)));
 
-    if (direct->clients.length >= config->limit_direct_connections)
-        return FALSE;
-    return uid == 0 || uid == geteuid() || mine < config->limit_direct_connections_per_user;
+    guint all = config->limit_direct_connections;
+
+    if (uid == 0 || uid == geteuid())
+        return direct->clients.length < all;
+    /* The last ones are kept for those who have to look after it. */
+    return direct->clients.length < all - all / KEPT_PART &&
+           mine < config->limit_direct_connections_per_user;
 }
 
 static void greet(Direct *direct, int fd)

@@ -17,6 +17,9 @@
 #define HEADER_BYTES 16
 #define SHORTEST_BYTES (HEADER_BYTES + 8)
 
+/* A message with descriptors is read and written anew, and what it could be made of takes a hundred
+ * times as long as passing it on. No call of ours that carries one is nearly as long. */
+#define FD_MESSAGE_BYTES_MAX 8192
 #define LAST_KNOWN_FIELD G_DBUS_MESSAGE_HEADER_FIELD_NUM_UNIX_FDS
 
 struct Intake {
@@ -259,6 +262,8 @@ static int vet_messages(Intake *intake)
     while ((size = message_size(intake, intake->in->data + end, intake->in->len - end)) > 0) {
         if ((size_t)size > intake->in->len - end)
             break;
+        if (intake->n_fds > 0 && size > FD_MESSAGE_BYTES_MAX)
+            return -EMSGSIZE;
         if (intake->n_fds > 0)
             return vet_with_fds(intake, (size_t)size);
         end += (size_t)size;

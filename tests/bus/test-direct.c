@@ -474,6 +474,30 @@ static void test_connections_of_a_user(void)
                     3); /* the count went down */
 }
 
+static int connect_one(Fixture *fixture, const void *data)
+{
+    int fd = connect_raw(fixture);
+
+    return (int)settle(&fd, 1, 0);
+}
+
+/* Of 32 two are kept for root. */
+static void test_room_for_root(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new(FIXTURE_DIRECT, "\"direct_connections\": 32");
+    sd_bus *late = NULL;
+    int fds[30];
+
+    for (guint i = 0; i < G_N_ELEMENTS(fds); i++)
+        fds[i] = connect_raw(fixture);
+    g_assert_cmpint(fixture_as(NOBODY, connect_one, fixture, NULL), ==, 0);
+    late = fixture_connect(fixture->direct_address);
+    g_assert_cmpuint(lease_count(late), ==, 0);
+    for (guint i = 0; i < G_N_ELEMENTS(fds); i++)
+        (void)fd_close(fds[i]);
+    sd_bus_flush_close_unref(late);
+}
+
 static guint64 cpu_ticks(pid_t pid)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/stat", pid);
@@ -801,6 +825,16 @@ static void test_descriptors(void)
         g_assert_false(failed);
     }
     wait_fds(fixture, with_one);
+    {
+        g_autofree char *text = g_strnfill(9000, 'a');
+        g_autoptr(GDBusMessage) m = raw_call("Release", 21);
+
+        g_dbus_message_set_body(m, g_variant_new("(s)", text));
+        send_message(fd, m, 0);
+        g_assert_cmpuint(read_answer(fd, &failed), ==, 21);
+        send_message(fd, m, 1); /* too dear */
+        wait_closed(fd, 5);
+    }
     fd = fd_close(fd);
     for (guint bad = 0; bad < 6; bad++) {
         for (guint again = 0; again < 20; again++) {
@@ -856,6 +890,7 @@ int main(int argc, char **argv)
     g_test_add_func("/bus/direct/handshake", test_handshake);
     g_test_add_func("/bus/direct/many-connections", test_many_connections);
     g_test_add_func("/bus/direct/connections-of-a-user", test_connections_of_a_user);
+    g_test_add_func("/bus/direct/room-for-root", test_room_for_root);
     if (!g_getenv("LD_PRELOAD") || !strstr(g_getenv("LD_PRELOAD"), "vgpreload")) /* it keeps some */
         g_test_add_func("/bus/direct/out-of-descriptors", test_out_of_descriptors);
     g_test_add_func("/bus/direct/claims", test_claims);

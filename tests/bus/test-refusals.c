@@ -109,6 +109,26 @@ static void wrong_leases(sd_bus *bus)
     WRONG("InvalidArgument", "ReleaseInstance", "s", "");
 }
 
+/* Each prefix of a path is a place where an object may be: not for as many as a path can have. */
+static void wrong_paths(sd_bus *bus)
+{
+    g_autoptr(GString) path = g_string_new(NULL);
+    gint64 begin_usec = g_get_monotonic_time();
+
+    for (guint i = 0; i < 30000; i++)
+        (void)g_string_append(path, "/a");
+    for (guint i = 0; i < 20; i++) {
+        g_auto(sd_bus_error) error = SD_BUS_ERROR_NULL;
+
+        g_assert_cmpint(sd_bus_call_method(bus, PORTS_NAME, path->str, PORTS_INTERFACE,
+                                           "GetMetrics", &error, NULL, NULL),
+                        <, 0);
+        g_assert_cmpstr(error.name, ==, SD_BUS_ERROR_UNKNOWN_OBJECT);
+    }
+    /* A third of a second each is what it took. */
+    g_assert_cmpint(g_get_monotonic_time() - begin_usec, <, 4 * G_USEC_PER_SEC);
+}
+
 static void wrong_questions(sd_bus *bus)
 {
     WRONG("InvalidArgument", "List", "a{sv}", 1, "port", "q", 1);
@@ -130,6 +150,7 @@ static void all_wrong(sd_bus *bus)
     wrong_options(bus);
     wrong_leases(bus);
     wrong_questions(bus);
+    wrong_paths(bus);
 }
 
 /* ---- what must not change ---- */
