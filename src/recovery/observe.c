@@ -52,11 +52,13 @@ Listener observe_listener(const Lease *lease, const SocketTable *table, const ch
                           guint32 inode)
 {
     const SocketEntry *entry = socket_table_find(table, lease->port, PROTOCOL_TCP);
-    const SocketEntry *end = (const SocketEntry *)table->entries->data + table->entries->len;
+    const SocketEntry *end = NULL;
     Listener listener = LISTENER_NONE;
 
-    for (; entry && entry < end && entry->port == lease->port && entry->protocol == PROTOCOL_TCP;
-         entry++) {
+    if (!entry)
+        return LISTENER_NONE;
+    end = &g_array_index(table->entries, SocketEntry, 0) + table->entries->len;
+    for (; entry < end && entry->port == lease->port && entry->protocol == PROTOCOL_TCP; entry++) {
         if (!entry->listening || !socket_entry_covers(entry, address))
             continue;
         if (!is_handed_over(entry, inode) && !is_owner(lease, entry) && !is_activated(lease, entry))
