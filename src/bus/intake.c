@@ -253,6 +253,46 @@ static int vet_with_fds(Intake *intake, size_t size)
     return 1;
 }
 
+/*
+ * How many descriptors the message at @bytes says are its own. D-Bus specification, "Message
+ * Format": fields of a code and a variant each, at multiples of 8; those that there are hold a
+ * number or text. Returns: that, or -EBADMSG.
+ */
+static gint64 declared_fds(const guint8 *bytes)
+{
+    gboolean little_endian = bytes[0] == 'l';
+    size_t at = HEADER_BYTES, end = at + number_at(bytes + 12, little_endian);
+
+    for (; at < end; at = (at + 7) & ~(size_t)7) {
+        const guint8 *field = bytes + at;
+
+        if (end - at < 8 || field[1] != 1 || field[3] != '\0')
+            return -EBADMSG;
+        if (field[2] == 'u' && field[0] == G_DBUS_MESSAGE_HEADER_FIELD_NUM_UNIX_FDS)
+            return number_at(field + 4, little_endian);
+        if (field[2] == 'u')
+            at += 8;
+        else if (field[2] == 's' || field[2] == 'o')
+            at += 8 + (size_t)number_at(field + 4, little_endian) + 1;
+        else if (field[2] == 'g')
+            at += 4 + 1 + (size_t)field[4] + 1;
+        else
+            return -EBADMSG;
+    }
+    return 0;
+}
+
+/* The same for one that is too long for that: it must not have any. They are a later one's. */
+static int vet_long(Intake *intake, size_t size)
+{
+    gint64 n_fds = declared_fds(intake->in->data);
+
+    if (n_fds != 0)
+        return n_fds < 0 ? (int)n_fds : -EMSGSIZE;
+    intake->vetted = size;
+    return 1;
+}
+
 /* Returns: whether a message or more are vetted, or a negative errno. */
 static int vet_messages(Intake *intake)
 {
@@ -262,10 +302,9 @@ static int vet_messages(Intake *intake)
     while ((size = message_size(intake, intake->in->data + end, intake->in->len - end)) > 0) {
         if ((size_t)size > intake->in->len - end)
             break;
-        if (intake->n_fds > 0 && size > FD_MESSAGE_BYTES_MAX)
-            return -EMSGSIZE;
         if (intake->n_fds > 0)
-            return vet_with_fds(intake, (size_t)size);
+            return size > FD_MESSAGE_BYTES_MAX ? vet_long(intake, (size_t)size)
+                                               : vet_with_fds(intake, (size_t)size);
         end += (size_t)size;
     }
     if (size < 0 && end == 0) /* what came before it is served */

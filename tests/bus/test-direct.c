@@ -461,24 +461,17 @@ static int connect_five(Fixture *fixture, const void *data)
 
     for (guint i = 0; i < G_N_ELEMENTS(fds); i++)
         fds[i] = connect_raw(fixture);
-    return (int)settle(fds, G_N_ELEMENTS(fds), 3);
+    return (int)settle(fds, G_N_ELEMENTS(fds), *(const guint *)data);
 }
 
 static void test_connections_of_a_user(void)
 {
     g_autoptr(Fixture) fixture = fixture_new(FIXTURE_DIRECT, "\"direct_connections_per_user\": 3");
 
-    g_assert_cmpint(fixture_as(NOBODY, connect_five, fixture, NULL), ==, 3);
-    g_assert_cmpint(fixture_as(SOMEBODY, connect_five, fixture, NULL), ==, 3);
-    g_assert_cmpint(fixture_as(NOBODY, connect_five, fixture, NULL), ==,
+    g_assert_cmpint(fixture_as(NOBODY, connect_five, fixture, &(guint){3}), ==, 3);
+    g_assert_cmpint(fixture_as(SOMEBODY, connect_five, fixture, &(guint){3}), ==, 3);
+    g_assert_cmpint(fixture_as(NOBODY, connect_five, fixture, &(guint){3}), ==,
                     3); /* the count went down */
-}
-
-static int connect_one(Fixture *fixture, const void *data)
-{
-    int fd = connect_raw(fixture);
-
-    return (int)settle(&fd, 1, 0);
 }
 
 /* Of 32 two are kept for root. */
@@ -490,7 +483,7 @@ static void test_room_for_root(void)
 
     for (guint i = 0; i < G_N_ELEMENTS(fds); i++)
         fds[i] = connect_raw(fixture);
-    g_assert_cmpint(fixture_as(NOBODY, connect_one, fixture, NULL), ==, 0);
+    g_assert_cmpint(fixture_as(NOBODY, connect_five, fixture, &(guint){0}), ==, 0);
     late = fixture_connect(fixture->direct_address);
     g_assert_cmpuint(lease_count(late), ==, 0);
     for (guint i = 0; i < G_N_ELEMENTS(fds); i++)
@@ -827,11 +820,15 @@ static void test_descriptors(void)
     wait_fds(fixture, with_one);
     {
         g_autofree char *text = g_strnfill(9000, 'a');
-        g_autoptr(GDBusMessage) m = raw_call("Release", 21);
+        g_autoptr(GDBusMessage) m = raw_call("Release", 21), next = raw_call("GetMetrics", 22);
 
         g_dbus_message_set_body(m, g_variant_new("(s)", text));
+        g_assert_cmpint(kill(fixture->server, SIGSTOP), ==, 0); /* so that it reads both at once */
         send_message(fd, m, 0);
+        send_message(fd, next, 1);
+        g_assert_cmpint(kill(fixture->server, SIGCONT), ==, 0);
         g_assert_cmpuint(read_answer(fd, &failed), ==, 21);
+        g_assert_cmpuint(read_answer(fd, &failed), ==, 22);
         send_message(fd, m, 1); /* too dear */
         wait_closed(fd, 5);
     }

@@ -3,6 +3,9 @@
 
 #include "method.h"
 
+/* On the direct socket a message with a descriptor has 8 KiB at most, with its other fields. */
+#define LONG_WITH_FD_BYTES 6000
+
 #define PORTS "org.styxy.Ports"
 #define PATH "/org/styxy/Ports"
 #define DRIVER "org.freedesktop.DBus"
@@ -224,6 +227,7 @@ void calls_make(Actor *actor)
     const Method *method = pick_method(fuzz);
     sd_bus_message *m = NULL;
     Pending *pending = NULL;
+    gsize long_bytes = value_long_bytes();
 
     if (method->direct && actor->transport == TRANSPORT_BUS)
         return;
@@ -240,6 +244,9 @@ void calls_make(Actor *actor)
     m = new_message(actor, method);
     if (method->make)
         method->make(fuzz, m, pending);
+    if (actor->transport != TRANSPORT_BUS && pending->has_fd &&
+        value_long_bytes() - long_bytes >= LONG_WITH_FD_BYTES)
+        actor->wanton = TRUE;
     pending->actor = NULL;
     if (fuzz_one_in(fuzz, 60)) { /* nobody waits for the answer */
         fuzz->lost_grants += pending->may_grant ? MAX(pending->number, 1) : 0;

@@ -71,6 +71,7 @@ typedef struct Pending {
     gboolean proper;  /* the types are right, so only the documented errors may come */
     gboolean patient; /* may take its time */
     gboolean may_grant;
+    gboolean has_fd;
     Grant grant;  /* what was asked for */
     guint number; /* a count or a port of the call */
     guint number2;
@@ -106,6 +107,8 @@ const char *value_instance(Fuzz *fuzz);
 const char *value_protocol(Fuzz *fuzz);
 const char *value_text(Fuzz *fuzz);
 guint16 value_port(Fuzz *fuzz);
+/** value_long_bytes: of all long texts so far. */
+gsize value_long_bytes(void);
 /** value_append_options: an a{sv} of Allocate; @pending is told what it asks for. */
 void value_append_options(Fuzz *fuzz, sd_bus_message *m, Pending *pending);
 void value_append_filter(Fuzz *fuzz, sd_bus_message *m);

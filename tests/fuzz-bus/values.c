@@ -24,11 +24,19 @@ static const char *keep(char *text)
     return text;
 }
 
+static gsize long_bytes;
+
+gsize value_long_bytes(void)
+{
+    return long_bytes;
+}
+
 static const char *long_text(Fuzz *fuzz)
 {
     static const guint lengths[] = {50, 51, 100, 101, 2048, 2049, 20000};
     guint length = PICK(fuzz, lengths);
 
+    long_bytes += length;
     return keep(g_strnfill(length, (char)('a' + fuzz_dice(fuzz, 26))));
 }
 
@@ -218,7 +226,7 @@ static void append_option(Fuzz *fuzz, sd_bus_message *m, const char *key, char t
         fd = some_fd(fuzz, pending);
         pending->grant.has_process = TRUE;
         if (fd >= 0 && sd_bus_can_send(pending->actor->bus, 'h') > 0)
-            (void)sd_bus_message_append(m, "{sv}", key, "h", fd);
+            pending->has_fd = sd_bus_message_append(m, "{sv}", key, "h", fd) >= 0;
         return;
     default:
         g_assert_not_reached();
