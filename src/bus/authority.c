@@ -37,7 +37,7 @@ static const struct {
                                  "the process belongs to another user: only administrators may "
                                  "have it watched"},
     [AUTHORITY_CHECK_PORT] = {WHO_ADMINISTRATOR, OUTCOME_NOT_AUTHORIZED, ACTION("check-port"),
-                              "only administrators may have another port than the lease's own "
+                              "only administrators may have another port or address than the lease's own "
                               "checked"},
     [AUTHORITY_RESTART_UNIT] = {WHO_ADMINISTRATOR, OUTCOME_NOT_AUTHORIZED, ACTION("restart-unit"),
                                 "only administrators may have a unit restarted that is not their "

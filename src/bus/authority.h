@@ -17,7 +17,7 @@ typedef enum AuthorityAction {
     AUTHORITY_RECOVER,
     AUTHORITY_CLEANUP,       /* of others' leases */
     AUTHORITY_WATCH_PROCESS, /* of another user */
-    AUTHORITY_CHECK_PORT,    /* a health check of another port than the lease's */
+    AUTHORITY_CHECK_PORT,    /* a health check of another port or address */
     AUTHORITY_RESTART_UNIT,  /* of a unit that the caller's own processes do not run in */
     AUTHORITY_LOG_CONTROL,
     _AUTHORITY_ACTION_MAX,

@@ -437,6 +437,7 @@ gboolean options_resolve_health_url(AllocateArguments *arguments, gboolean *ret_
                                     GError **error)
 {
     const char *url = arguments->request.health_url;
+    const char *address = arguments->request.address;
     guint16 port = arguments->request.port;
     g_autoptr(GError) cause = NULL;
     g_autofree char *sample = NULL;
@@ -447,14 +448,15 @@ gboolean options_resolve_health_url(AllocateArguments *arguments, gboolean *ret_
         return TRUE;
     if (names_own_port(url)) {
         sample = replace_in_authority(url, PORT_WORD, "1");
-        if (!http_url_check(sample, 1, FALSE, &cause))
+        if (!http_url_check(sample, 1, NULL, TRUE, &cause))
             return refuse_health_url(error, cause);
+        *ret_foreign = !http_url_check(sample, 1, address, FALSE, NULL);
         arguments->health_url = g_strdup(url);
         return TRUE;
     }
-    if (!http_url_check(url, 0, TRUE, &cause))
+    if (!http_url_check(url, 0, NULL, TRUE, &cause))
         return refuse_health_url(error, cause);
-    *ret_foreign = port == 0 || !http_url_check(url, port, FALSE, NULL);
+    *ret_foreign = port == 0 || !http_url_check(url, port, address, FALSE, NULL);
     number = g_strdup_printf(":%u", port);
     if (!*ret_foreign)
         arguments->health_url = replace_in_authority(url, number, ":" PORT_WORD);

@@ -39,7 +39,8 @@ gboolean options_parse_allocate(sd_bus_message *m, AllocateArguments *ret_argume
 /**
  * options_resolve_health_url: what the option health_url means: "{port}" stands for the granted
  * port, and so does the preferred port (option 'port') where the URL names it.
- * @ret_foreign: whether it names another port of this machine's than that.
+ * @ret_foreign: whether it names another port of this machine's than that, or another loopback
+ *     address than the lease's (http_url_targets()).
  *
  * Returns: FALSE with @error OUTCOME_INVALID_ARGUMENT when no health check may ever ask it
  *     (http_url_check()).

@@ -184,7 +184,7 @@ static gboolean needs_privilege(const LeaseRequest *request)
 typedef struct Allocation {
     AllocateArguments arguments;
     Watched watched;
-    gboolean foreign_check; /* health_url names another port than the lease's own */
+    gboolean foreign_check; /* health_url names another port or address than the lease's own */
     gboolean foreign_unit;  /* what is to be restarted is not the caller's alone */
 } Allocation;
 

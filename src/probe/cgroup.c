@@ -19,8 +19,14 @@
 
 #define WALK_DEPTH_MAX 16
 #define WALK_FOLDERS_MAX 20000
-/* After a walk as many times its own length pass before the next: a socket whose folder is gone is
- * never found, and asking for it again must not become a way to keep us busy. */
+/* So long a part of a walk is; a thousand folders are walked in it. The next part comes with the
+ * next question, and what it would have found is not known until then. */
+#define WALK_SLICE_USEC 5000
+/* But that many folders at least, when others have the processor. */
+#define WALK_SLICE_FOLDERS_MIN 100
+/* After a part as many times its own length pass before the next, and after the walk before the
+ * next walk: a socket whose folder is gone is never found, and asking for it again must not become
+ * a way to keep us busy. */
 #define WALK_PAUSE_FACTOR 20
 
 /* struct file_handle for kernfs: type 0xfe, eight bytes of id (linux/exportfs.h, FILEID_KERNFS). */
@@ -28,7 +34,8 @@
 
 static gboolean is_unit(const char *name)
 {
-    return (g_str_has_suffix(name, ".service") || g_str_has_suffix(name, ".scope")) &&
+    return (g_str_has_suffix(name, ".service") || g_str_has_suffix(name, ".scope") ||
+            g_str_has_suffix(name, ".socket")) &&
            name[0] != '.';
 }
 
@@ -135,12 +142,25 @@ typedef struct Found {
 
 static struct {
     gboolean looked;
-    char *mount;          /* NULL = no cgroup2 */
-    gboolean no_handles;  /* open_by_handle_at() is not for us */
-    GHashTable *units;    /* id -> Found */
-    gint64 walked_usec;   /* when the last walk began */
-    gint64 walk_end_usec; /* and ended */
+    char *mount;         /* NULL = no cgroup2 */
+    gboolean no_handles; /* open_by_handle_at() is not for us */
+    GHashTable *units;   /* id -> Found, of the last whole walk; NULL = none yet */
 } cache;
+
+/** Folder: one whose folders are still to be noted. */
+typedef struct Folder {
+    char *path; /* below the mount, "" at its root */
+    guint depth;
+    DIR *dir; /* NULL = not begun */
+} Folder;
+
+/* The walk under way, and when the next part of it or the next one may be. */
+static struct {
+    GHashTable *units; /* id -> Found; NULL = none is under way */
+    GQueue folders;    /* of Folder, owned: those nearer the root first */
+    gint64 took_usec;  /* all its parts */
+    gint64 again_usec; /* CLOCK_MONOTONIC */
+} walk = {.folders = G_QUEUE_INIT};
 
 const char *cgroup_mount(void)
 {
@@ -203,58 +223,114 @@ static void found_free(void *data)
     g_free(found);
 }
 
-/* @dir_fd: taken over. @path: below the mount, "" at its root. */
-static void walk(int dir_fd, const char *path, guint depth, guint *folders)
+static GHashTable *units_new(void)
 {
-    DIR *dir = fdopendir(dir_fd);
-    struct dirent *item = NULL;
+    return g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, found_free);
+}
 
-    if (!dir) {
-        (void)fd_close(dir_fd);
+static void folder_free(Folder *folder)
+{
+    if (!folder)
         return;
-    }
-    while ((item = readdir(dir)) && *folders < WALK_FOLDERS_MAX) {
-        g_autofree char *below = NULL;
-        guint64 *key = NULL;
-        Found *found = NULL;
-        int fd = -1;
-
-        if (item->d_type != DT_DIR || item->d_name[0] == '.')
-            continue;
-        (*folders)++;
-        below = g_strconcat(path, "/", item->d_name, NULL);
-        key = g_new(guint64, 1);
-        *key = item->d_ino;
-        found = g_new0(Found, 1);
-        found->unit = cgroup_unit_of_path(below, &found->user);
-        g_hash_table_replace(cache.units, key, found);
-        if (depth >= WALK_DEPTH_MAX)
-            continue;
-        fd = openat(dirfd(dir), item->d_name,
-                    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-        if (fd >= 0)
-            walk(fd, below, depth + 1, folders);
-    }
-    (void)closedir(dir);
+    if (folder->dir)
+        (void)closedir(folder->dir);
+    g_free(folder->path);
+    g_free(folder);
 }
 
-static void refresh(void)
+/* Takes over @path. */
+static void push_folder(char *path, guint depth)
 {
+    Folder *folder = g_new(Folder, 1);
+
+    *folder = (Folder){.path = path, .depth = depth};
+    g_queue_push_tail(&walk.folders, folder);
+}
+
+/* The kernel counts the folders in a folder as its links, and most have none: they need not be read
+ * through, which takes ten times as long as all else. */
+static gboolean has_folders(int fd, const char *name)
+{
+    struct stat status;
+
+    return fstatat(fd, name, &status, AT_SYMLINK_NOFOLLOW) < 0 || status.st_nlink != 2;
+}
+
+static void note_folder(const Folder *in, const struct dirent *item)
+{
+    g_autofree char *path = g_strconcat(in->path, "/", item->d_name, NULL);
+    guint64 *key = g_new(guint64, 1);
+    Found *found = g_new0(Found, 1);
+
+    *key = item->d_ino;
+    found->unit = cgroup_unit_of_path(path, &found->user);
+    g_hash_table_replace(walk.units, key, found);
+    if (in->depth < WALK_DEPTH_MAX && has_folders(dirfd(in->dir), item->d_name))
+        push_folder(g_steal_pointer(&path), in->depth + 1);
+}
+
+/* One entry of the folder in front. Returns: whether it was a folder. */
+static gboolean read_entry(void)
+{
+    Folder *folder = g_queue_peek_head(&walk.folders);
+    g_autofree char *path = NULL;
+    const struct dirent *item = NULL;
+
+    if (!folder->dir) {
+        path = g_strconcat(cache.mount, folder->path, NULL);
+        folder->dir = opendir(path); /* close-on-exec */
+    }
+    item = folder->dir ? readdir(folder->dir) : NULL;
+    if (!item) {
+        folder_free(g_queue_pop_head(&walk.folders));
+        return FALSE;
+    }
+    if (item->d_type != DT_DIR || item->d_name[0] == '.')
+        return FALSE;
+    note_folder(folder, item);
+    return TRUE;
+}
+
+static void end_walk(void)
+{
+    Folder *folder = NULL;
+
+    while ((folder = g_queue_pop_head(&walk.folders)))
+        folder_free(folder);
+    g_clear_pointer(&cache.units, g_hash_table_unref);
+    cache.units = g_steal_pointer(&walk.units);
+}
+
+/* Begins a walk or goes on with it. The folders near the root come first: there are the units of
+ * the system, and a user's crowd of folders lies below his own. */
+static void go_on(void)
+{
+    gint64 begin_usec = g_get_monotonic_time();
+    gint64 end_usec = begin_usec + WALK_SLICE_USEC;
+    gint64 now_usec = begin_usec;
     guint folders = 0;
-    int fd = open(cache.mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-    cache.walked_usec = g_get_monotonic_time();
-    if (!cache.units)
-        cache.units = g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, found_free);
-    g_hash_table_remove_all(cache.units);
-    if (fd >= 0)
-        walk(fd, "", 1, &folders);
-    cache.walk_end_usec = g_get_monotonic_time();
+    if (!walk.units) {
+        walk.units = units_new();
+        walk.took_usec = 0;
+        push_folder(g_strdup(""), 1);
+    }
+    while (walk.folders.length > 0 && g_hash_table_size(walk.units) < WALK_FOLDERS_MAX &&
+           (now_usec < end_usec || folders < WALK_SLICE_FOLDERS_MIN)) {
+        folders += read_entry() ? 1 : 0;
+        now_usec = g_get_monotonic_time();
+    }
+    walk.took_usec += now_usec - begin_usec;
+    walk.again_usec = now_usec + WALK_PAUSE_FACTOR * (now_usec - begin_usec);
+    if (walk.folders.length > 0 && g_hash_table_size(walk.units) < WALK_FOLDERS_MAX)
+        return;
+    walk.again_usec = now_usec + WALK_PAUSE_FACTOR * walk.took_usec;
+    end_walk();
 }
 
-static gboolean look_up(guint64 id, char **ret_unit, uid_t *ret_user)
+static gboolean look_up_in(GHashTable *units, guint64 id, char **ret_unit, uid_t *ret_user)
 {
-    const Found *found = cache.units ? g_hash_table_lookup(cache.units, &id) : NULL;
+    const Found *found = units ? g_hash_table_lookup(units, &id) : NULL;
 
     if (!found)
         return FALSE;
@@ -264,10 +340,15 @@ static gboolean look_up(guint64 id, char **ret_unit, uid_t *ret_user)
     return TRUE;
 }
 
+static gboolean look_up(guint64 id, char **ret_unit, uid_t *ret_user)
+{
+    return look_up_in(cache.units, id, ret_unit, ret_user) ||
+           look_up_in(walk.units, id, ret_unit, ret_user);
+}
+
 char *cgroup_unit_of_id(guint64 id, uid_t *ret_user)
 {
     char *unit = NULL;
-    gint64 pause_usec;
 
     if (id <= 1) /* not known, or the root */
         return NULL;
@@ -281,10 +362,9 @@ char *cgroup_unit_of_id(guint64 id, uid_t *ret_user)
         if (!cache.no_handles)
             return g_steal_pointer(&opened);
     }
-    pause_usec = WALK_PAUSE_FACTOR * (cache.walk_end_usec - cache.walked_usec);
-    if (cache.units && g_get_monotonic_time() - cache.walk_end_usec < pause_usec)
+    if (g_get_monotonic_time() < walk.again_usec)
         return NULL;
-    refresh();
+    go_on();
     (void)look_up(id, &unit, ret_user);
     return unit;
 }

@@ -23,7 +23,8 @@
 
 struct HttpFetch {
     guint references; /* 1 for the deadline, 1 for the operation under way */
-    HttpDone done;    /* NULL = told or cancelled */
+    HttpVerdict (*again)(const char **ret_reason, void *data);
+    HttpDone done; /* NULL = told or cancelled */
     GDestroyNotify gone;
     void *data;
 
@@ -175,6 +176,7 @@ static void on_answer(GObject *source, GAsyncResult *result, void *data)
     g_autoptr(GError) error = NULL;
     const char *location = NULL;
     g_autofree char *reason = NULL;
+    const char *why = "";
     guint status;
 
     fetch->body = soup_session_send_finish(SOUP_SESSION(source), result, &error);
@@ -189,11 +191,14 @@ static void on_answer(GObject *source, GAsyncResult *result, void *data)
         read_body(fetch);
     } else if (SOUP_STATUS_IS_REDIRECTION(status) && location) {
         g_autoptr(GUri) next = follow(fetch, location);
+        HttpVerdict verdict = fetch->done ? fetch->again(&why, fetch->data) : HTTP_UNKNOWN;
 
         if (!next) {
             finish(fetch, HTTP_UNHEALTHY, "redirects to another host or port");
         } else if (fetch->redirects++ >= HTTP_REDIRECTS_MAX) {
             finish(fetch, HTTP_UNHEALTHY, "too many redirects");
+        } else if (verdict != HTTP_HEALTHY) {
+            finish(fetch, verdict, why);
         } else {
             disconnect(fetch);
             g_uri_unref(fetch->uri);
@@ -255,11 +260,13 @@ static gboolean on_deadline(void *data)
 }
 
 static HttpFetch *http_fetch(const char *url, const char *address, guint16 port, guint timeout_msec,
+                             HttpVerdict (*again)(const char **ret_reason, void *data),
                              HttpDone done, GDestroyNotify gone, void *data)
 {
     HttpFetch *fetch = g_new0(HttpFetch, 1);
 
     fetch->references = 2;
+    fetch->again = again;
     fetch->done = done;
     fetch->gone = gone;
     fetch->data = data;

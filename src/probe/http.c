@@ -15,11 +15,16 @@
  * http-module.c.
  */
 
+/* So long checks are started in one turn of the loop: each one is aimed, which asks the kernel. */
+#define SLICE_USEC 1000
+
 struct HttpCheck {
     HttpChecker *checker; /* borrowed */
     guint32 owner;
     char *url;
+    char *address; /* what it was aimed at, NULL = the URL's host */
     guint timeout_msec;
+    HttpAim aim;
     HttpDone done;
     void *data;
     HttpFetch *fetch; /* borrowed from the module; NULL while waiting in line */
@@ -93,16 +98,67 @@ static gboolean parse(const char *url, char **ret_address, guint16 *ret_port, GE
     return TRUE;
 }
 
-gboolean http_url_check(const char *url, guint16 lease_port, gboolean any_local_port,
-                        GError **error)
+/* Both are loopback addresses, and the IPv6 one has one alone. */
+static gboolean is_same(const char *a, const char *b)
 {
-    g_autofree char *address = NULL;
+    struct in_addr x, y;
+    gboolean x4 = inet_pton(AF_INET, a, &x) == 1, y4 = inet_pton(AF_INET, b, &y) == 1;
+
+    return x4 == y4 && (!x4 || x.s_addr == y.s_addr);
+}
+
+/* @host: NULL = localhost. */
+static guint own_targets(const char *host, const char *lease_address,
+                         const char *ret_targets[HTTP_TARGETS_MAX])
+{
+    static const char *const usual[HTTP_TARGETS_MAX] = {"127.0.0.1", "::1"};
+    const char *own[HTTP_TARGETS_MAX] = {usual[0], usual[1]};
+    struct in6_addr v6;
+    guint n = 0;
+
+    if (g_strcmp0(lease_address, "0.0.0.0") == 0) {
+        own[1] = NULL;
+    } else if (lease_address &&
+               !(inet_pton(AF_INET6, lease_address, &v6) == 1 && IN6_IS_ADDR_UNSPECIFIED(&v6))) {
+        own[0] = is_loopback(lease_address) ? lease_address : NULL;
+        own[1] = NULL;
+    }
+    for (guint i = 0; i < HTTP_TARGETS_MAX; i++) {
+        if (!own[i])
+            continue;
+        if (host ? is_same(host, own[i]) : is_same(own[i], usual[0]) || is_same(own[i], usual[1]))
+            ret_targets[n++] = own[i];
+    }
+    return n;
+}
+
+guint http_url_targets(const char *url, const char *lease_address,
+                       const char *ret_targets[HTTP_TARGETS_MAX])
+{
+    g_autofree char *host = NULL;
     guint16 port = 0;
 
-    if (!parse(url, &address, &port, error))
+    if (!parse(url, &host, &port, NULL))
+        return 0;
+    return own_targets(host, lease_address, ret_targets);
+}
+
+gboolean http_url_check(const char *url, guint16 lease_port, const char *lease_address,
+                        gboolean any_local_port, GError **error)
+{
+    const char *targets[HTTP_TARGETS_MAX];
+    g_autofree char *host = NULL;
+    guint16 port = 0;
+
+    if (!parse(url, &host, &port, error))
         return FALSE;
-    return any_local_port || port == lease_port ||
-           refuse(error, "the port is not the one of the lease");
+    if (any_local_port)
+        return TRUE;
+    if (port != lease_port)
+        return refuse(error, "the port is not the one of the lease");
+    return own_targets(host, lease_address, targets) > 0 ||
+           refuse(error, lease_address ? "the host is not the address of the lease"
+                                       : "the host is not 127.0.0.1, [::1] or localhost");
 }
 
 /* Returns: NULL where it cannot be loaded; tried again with the next check. */
@@ -138,6 +194,7 @@ static void checker_unref(HttpChecker *checker)
 static void check_free(HttpCheck *check)
 {
     g_free(check->url);
+    g_free(check->address);
     g_free(check);
 }
 
@@ -170,6 +227,21 @@ static void on_done(HttpVerdict verdict, const char *reason, void *data)
     run->check = NULL;
     g_queue_unlink(&check->checker->running, &check->link);
     tell(check, verdict, reason);
+}
+
+static HttpVerdict on_again(const char **ret_reason, void *data)
+{
+    const Run *run = data;
+    g_autofree char *address = NULL;
+    HttpVerdict verdict;
+
+    if (!run->check || !run->check->aim)
+        return HTTP_HEALTHY;
+    verdict = run->check->aim(&address, ret_reason, run->check->data);
+    if (verdict != HTTP_HEALTHY || g_strcmp0(address, run->check->address) == 0)
+        return verdict;
+    *ret_reason = "its service listens elsewhere than before the redirection";
+    return HTTP_UNKNOWN;
 }
 
 static guint owner_count(const HttpChecker *checker, guint32 owner)
@@ -216,14 +288,23 @@ static void start(HttpChecker *checker, HttpCheck *check)
         tell(check, HTTP_UNKNOWN, "the module for HTTP checks cannot be loaded");
         return;
     }
+    if (check->aim) {
+        const char *reason = "";
+        HttpVerdict verdict = check->aim(&check->address, &reason, check->data);
+
+        if (verdict != HTTP_HEALTHY) {
+            tell(check, verdict, reason);
+            return;
+        }
+    }
     run = g_new(Run, 1);
     *run = (Run){.checker = checker, .owner = check->owner, .check = check};
     checker->references++;
     checker->fetches++;
     count_owner(checker, check->owner, 1);
     g_queue_push_tail_link(&checker->running, &check->link);
-    check->fetch =
-        module->fetch(check->url, address, port, check->timeout_msec, on_done, on_gone, run);
+    check->fetch = module->fetch(check->url, check->address ? check->address : address, port,
+                                 check->timeout_msec, on_again, on_done, on_gone, run);
 }
 
 /* (nullable): the first in line whose owner has a place left. */
@@ -250,6 +331,7 @@ static GList *next_waiting(const HttpChecker *checker)
 static gboolean pump(void *data)
 {
     HttpChecker *checker = data;
+    gint64 end_usec = g_get_monotonic_time() + SLICE_USEC;
 
     checker->references++; /* done callbacks may free it */
     g_clear_pointer(&checker->pump, g_source_unref);
@@ -260,6 +342,11 @@ static gboolean pump(void *data)
             break;
         g_queue_unlink(&checker->waiting, link);
         start(checker, link->data);
+        if (g_get_monotonic_time() >= end_usec) {
+            if (!checker->closed)
+                arm_pump(checker);
+            break;
+        }
     }
     checker_unref(checker);
     return G_SOURCE_REMOVE;
@@ -303,7 +390,7 @@ HttpChecker *http_checker_free(HttpChecker *checker)
 }
 
 HttpCheck *http_check_start(HttpChecker *checker, guint32 owner, const char *url,
-                            guint timeout_msec, HttpDone done, void *data)
+                            guint timeout_msec, HttpAim aim, HttpDone done, void *data)
 {
     HttpCheck *check = g_new0(HttpCheck, 1);
 
@@ -311,6 +398,7 @@ HttpCheck *http_check_start(HttpChecker *checker, guint32 owner, const char *url
     check->owner = owner;
     check->url = g_strdup(url);
     check->timeout_msec = MAX(timeout_msec, 1);
+    check->aim = aim;
     check->done = done;
     check->data = data;
     check->link.data = check;

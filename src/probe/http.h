@@ -41,18 +41,44 @@ typedef enum HttpVerdict {
 typedef void (*HttpDone)(HttpVerdict verdict, const char *reason, void *data);
 
 /**
+ * HttpAim: asked when the turn of a check has come, and again before each redirection is followed:
+ * who listens may have changed while it stood in line.
+ * @ret_address: (transfer full): numeric, where to connect in place of the URL's host.
+ *
+ * Returns: HTTP_HEALTHY: go on; else the verdict, and nothing is connected to, with @ret_reason
+ *     (static).
+ */
+typedef HttpVerdict (*HttpAim)(char **ret_address, const char **ret_reason, void *data);
+
+/** HTTP_TARGETS_MAX: "localhost" has two addresses. */
+#define HTTP_TARGETS_MAX 2
+
+/**
+ * http_url_targets: which addresses of a lease @url names. Pure.
+ * @lease_address: numeric; NULL for all addresses. On all of them the lease has the loopback of
+ *     each family, as 127.0.0.1, ::1 and "localhost"; on one address that one alone, and as
+ *     "localhost" where that is its name.
+ * @ret_targets: numeric, static or @lease_address.
+ *
+ * Returns: how many; 0: the host is not the lease's, or @url is no health check's.
+ */
+guint http_url_targets(const char *url, const char *lease_address,
+                       const char *ret_targets[HTTP_TARGETS_MAX]);
+
+/**
  * http_url_check: whether a health check may ask @url. Pure.
  * @url: any text, NULL too.
  * @lease_port: the only port allowed (80 and 443 are meant where the URL names none).
- * @any_local_port: allows the others as well.
+ * @lease_address: as for http_url_targets(), which says what hosts are allowed.
+ * @any_local_port: allows other loopback hosts and ports as well.
  *
  * Wants http:// or https://, a loopback host as above (an IPv6 one in brackets), no user name, only
  * visible ASCII, at most HTTP_URL_MAX bytes.
  *
  * Returns: FALSE with @error in G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT.
  */
-gboolean http_url_check(const char *url, guint16 lease_port, gboolean any_local_port,
-                        GError **error);
+gboolean http_url_check(const char *url, guint16 lease_port, const char *lease_address,
+                        gboolean any_local_port, GError **error);
 
 /**
  * http_checker_new: for checks on the thread-default main context.
@@ -69,6 +95,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpChecker, http_checker_free)
  * http_check_start: checks @url; the port is for http_url_check() to judge, the rest is looked at
  * again here.
  * @owner: whose check it is, a uid say.
+ * @aim: (nullable): who decides where it connects to; NULL: the URL's host.
  * @timeout_msec: >= 1, from the start of the connection to the end of the body, redirects included;
  *     waiting in line does not count.
  *
@@ -77,7 +104,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpChecker, http_checker_free)
  * Returns: (transfer none): valid until @done is called or http_check_cancel().
  */
 HttpCheck *http_check_start(HttpChecker *checker, guint32 owner, const char *url,
-                            guint timeout_msec, HttpDone done, void *data);
+                            guint timeout_msec, HttpAim aim, HttpDone done, void *data);
 
 /** http_check_cancel: @done will not be called. */
 void http_check_cancel(HttpCheck *check);

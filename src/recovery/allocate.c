@@ -163,6 +163,8 @@ static void commit(ManagerJob *job)
     result.socket = job->held->len > 0 ? &g_array_index(job->held, int, 0) : &no_socket;
     unqueue(job);
     manager_arm_granted(manager, changes);
+    if (job->options.want_socket && job->held->len > 0)
+        health_socket_made(manager->health, leases->pdata[0], *result.socket);
     if (!job->cancelled)
         job->done(&result, job->data);
     manager_tell_granted(manager, changes, attempts, conflicts);
@@ -211,7 +213,8 @@ static gboolean check_health_url(const ManagerJob *job, GError **error)
     for (guint i = 0; request->health_url && i < job->leases->len; i++) {
         const Lease *lease = job->leases->pdata[i];
 
-        if (health_url_check(request->health_url, lease->port, any_local_port, &cause))
+        if (health_url_check(request->health_url, lease->port, lease->address, any_local_port,
+                             &cause))
             continue;
         g_set_error(error, OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT,
                     "Option 'health_url': for port %u: %s ('{port}' stands for the port)",
@@ -334,6 +337,7 @@ static void reuse(ManagerJob *job, Lease *reused)
             return;
         }
         g_array_append_val(job->held, fd);
+        health_socket_made(job->manager->health, reused, fd);
     }
     claims_take(job->manager, reused, &job->request);
     finish(job, OUTCOME_OK, NULL, leases, TRUE);

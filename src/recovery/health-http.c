@@ -7,16 +7,19 @@
 #include "probe/http.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "recovery/events.h"
 #include "recovery/health-private.h"
 #include "recovery/metrics.h"
+#include "recovery/observe.h"
 
 /* A thousand services that hang for the default timeout take 80 s, or 160 s as one user's. */
 #define CONCURRENCY 64
 #define JITTER_MAX_MSEC 5000
 
 #define PLACEHOLDER "{port}"
+#define SOMEBODY_ELSE "somebody else listens on its port"
 
 static char *url_of(const char *template, guint16 port)
 {
@@ -27,11 +30,61 @@ static char *url_of(const char *template, guint16 port)
     return g_string_free(url, FALSE);
 }
 
-gboolean health_url_check(const char *url, guint16 port, gboolean any_local_port, GError **error)
+gboolean health_url_check(const char *url, guint16 port, const char *address,
+                          gboolean any_local_port, GError **error)
 {
     g_autofree char *expanded = url_of(url, port);
 
-    return http_url_check(expanded, port, any_local_port, error);
+    return http_url_check(expanded, port, address, any_local_port, error);
+}
+
+void health_socket_made(HealthMonitor *monitor, Lease *lease, int fd)
+{
+    struct stat status;
+
+    if (lease->health_url && fstat(fd, &status) == 0)
+        health_note(monitor, lease)->socket_inode = (guint32)status.st_ino;
+}
+
+/*
+ * A check goes out with our name and reaches what the owner may not: what listens has to be his,
+ * or he has the daemon ask the service of another. The URL may be one of several at the lease.
+ */
+static HttpVerdict aim(char **ret_address, const char **ret_reason, void *data)
+{
+    const HealthNote *note = data;
+    const Lease *lease = note->lease;
+    g_autofree char *url = url_of(lease->health_url, lease->port);
+    g_autoptr(SocketTable) table = socket_table_dump_deep(
+        (PortRange){lease->port, lease->port}, PROTOCOL_TCP, SOCKET_DEPTH_LISTENING, NULL);
+    const char *targets[HTTP_TARGETS_MAX];
+    guint n = http_url_targets(url, lease->address, targets);
+
+    if (!table) {
+        *ret_reason = "who listens on its port could not be found out";
+        return HTTP_UNKNOWN;
+    }
+    *ret_reason = "nobody listens where it asks";
+    for (guint i = 0; i < n; i++) {
+        switch (observe_listener(lease, table, targets[i], note->socket_inode)) {
+        case LISTENER_OWN:
+            *ret_address = g_strdup(targets[i]);
+            return HTTP_HEALTHY;
+        case LISTENER_FOREIGN:
+            *ret_reason = SOMEBODY_ELSE;
+            break;
+        case LISTENER_NONE:
+            break;
+        }
+    }
+    return strcmp(*ret_reason, SOMEBODY_ELSE) == 0 ? HTTP_UNKNOWN : HTTP_UNHEALTHY;
+}
+
+/* What is not the lease's own was allowed by an administrator, who knows whose it is. */
+static gboolean is_to_be_aimed(const HealthMonitor *monitor, const Lease *lease)
+{
+    return !monitor->manager->config->health_any_local_port &&
+           health_url_check(lease->health_url, lease->port, lease->address, FALSE, NULL);
 }
 
 static void on_verdict(HttpVerdict verdict, const char *reason, void *data)
@@ -40,6 +93,7 @@ static void on_verdict(HttpVerdict verdict, const char *reason, void *data)
     g_autofree char *why = NULL;
 
     note->http = NULL;
+    note->http_unasked = NULL;
     metrics_count(METRIC_HTTP_CHECKS);
     switch (verdict) {
     case HTTP_HEALTHY:
@@ -54,6 +108,8 @@ static void on_verdict(HttpVerdict verdict, const char *reason, void *data)
     case HTTP_UNKNOWN:
     default:
         event_http_unknown(note->lease, reason);
+        why = g_strdup_printf("its health check is not made: %s", reason);
+        note->http_unasked = g_intern_string(why);
         note->http_healthy = FACT_UNKNOWN;
     }
 }
@@ -73,7 +129,7 @@ static void on_delay_over(void *data)
     note->http = http_check_start(monitor->http, lease->uid, url,
                                   lease->health_timeout_msec > 0 ? lease->health_timeout_msec
                                                                  : settings->http_timeout_msec,
-                                  on_verdict, note);
+                                  is_to_be_aimed(monitor, lease) ? aim : NULL, on_verdict, note);
 }
 
 void health_http_start(HealthMonitor *monitor, Lease *lease)

@@ -315,7 +315,9 @@ const char *health_reason(const HealthMonitor *monitor, const Lease *lease)
 {
     const HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
 
-    return note ? note->why : NULL;
+    if (!note)
+        return NULL;
+    return note->why ? note->why : note->http_unasked;
 }
 
 gint64 health_last_check_usec(const HealthMonitor *monitor)

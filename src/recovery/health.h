@@ -37,14 +37,24 @@ gboolean health_withdraw(HealthMonitor *monitor, const void *data);
 void health_sweep_now(HealthMonitor *monitor, uid_t uid, gboolean dry_run, CleanupDone done,
                       void *data);
 
-/** health_reason: (transfer none): why a lease is failing, for people; NULL while all is well. */
+/**
+ * health_reason: (transfer none): why a lease is failing, or why its HTTP check is not made, for
+ * people; NULL while all is well.
+ */
 const char *health_reason(const HealthMonitor *monitor, const Lease *lease);
 
 /**
- * health_url_check: whether @url may be the health_url of a lease on @port: http_url_check() of it,
- * with "{port}" standing for the lease's port. @error in G_IO_ERROR.
+ * health_url_check: whether @url may be the health_url of a lease on @port and @address:
+ * http_url_check() of it, with "{port}" standing for the lease's port. @error in G_IO_ERROR.
  */
-gboolean health_url_check(const char *url, guint16 port, gboolean any_local_port, GError **error);
+gboolean health_url_check(const char *url, guint16 port, const char *address,
+                          gboolean any_local_port, GError **error);
+
+/**
+ * health_socket_made: @fd, the socket that is handed over with @lease, counts as its service's when
+ * its HTTP check asks who listens. Without a health_url it is not noted.
+ */
+void health_socket_made(HealthMonitor *monitor, Lease *lease, int fd);
 
 /** health_last_check_usec: CLOCK_REALTIME of the last look at all leases, 0 = none yet. */
 gint64 health_last_check_usec(const HealthMonitor *monitor);

@@ -100,7 +100,7 @@ void manager_set_listener(Manager *manager, const ManagerListener *listener, voi
 typedef struct AllocateOptions {
     gint retries;             /* rounds after the first, -1 = as configured */
     gboolean want_socket;     /* AllocateSocket: keep the bound socket for the caller */
-    gboolean any_health_port; /* health_url may name another loopback port than the lease's */
+    gboolean any_health_port; /* health_url may name another loopback address or port */
 } AllocateOptions;
 
 /** AllocateResult: borrowed for the callback. */
@@ -180,7 +180,7 @@ typedef void (*CleanupDone)(const GArray *findings, const GError *error, void *d
  */
 void manager_cleanup(Manager *manager, uid_t uid, gboolean dry_run, CleanupDone done, void *data);
 
-/** manager_health_reason: (nullable) (transfer none): why a lease is failing, for people. */
+/** manager_health_reason: (nullable) (transfer none): health_reason() of health.h. */
 const char *manager_health_reason(const Manager *manager, const Lease *lease);
 /** manager_health_checked_usec: CLOCK_REALTIME of the last look at all leases, 0 = none yet. */
 gint64 manager_health_checked_usec(const Manager *manager);

@@ -2,6 +2,8 @@
 #include "recovery/observe.h"
 
 #include <gio/gio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "probe/cgroup.h"
 #include "probe/process.h"
@@ -19,6 +21,51 @@ static gboolean is_owner(const Lease *lease, const SocketEntry *entry)
     unit = socket_entry_unit(entry, &manager);
     return g_strcmp0(unit, lease->unit) == 0 &&
            (manager == CGROUP_NO_USER || manager == lease->uid);
+}
+
+/* Nobody but us runs as our user, and what of ours listens was handed over: by port and address to
+ * this lease, since a listener keeps the port from being granted to anybody else. As root we are
+ * not alone. */
+static gboolean is_handed_over(const SocketEntry *entry, guint32 inode)
+{
+    return (inode != 0 && entry->inode == inode) || (geteuid() != 0 && entry->uid == geteuid());
+}
+
+/* x.socket for x.service, of the system's manager alone: a user's makes sockets of his own uid. */
+static gboolean is_activated(const Lease *lease, const SocketEntry *entry)
+{
+    uid_t manager = CGROUP_NO_USER;
+    g_autofree char *unit = NULL;
+    size_t length;
+
+    if (entry->uid != 0 || !lease->unit || !g_str_has_suffix(lease->unit, ".service"))
+        return FALSE;
+    unit = socket_entry_unit(entry, &manager);
+    if (!unit || manager != CGROUP_NO_USER || !g_str_has_suffix(unit, ".socket"))
+        return FALSE;
+    length = strlen(unit) - strlen(".socket");
+    return length == strlen(lease->unit) - strlen(".service") &&
+           strncmp(unit, lease->unit, length) == 0;
+}
+
+Listener observe_listener(const Lease *lease, const SocketTable *table, const char *address,
+                          guint32 inode)
+{
+    const SocketEntry *entry = socket_table_find(table, lease->port, PROTOCOL_TCP);
+    const SocketEntry *end = NULL;
+    Listener listener = LISTENER_NONE;
+
+    if (!entry)
+        return LISTENER_NONE;
+    end = &g_array_index(table->entries, SocketEntry, 0) + table->entries->len;
+    for (; entry < end && entry->port == lease->port && entry->protocol == PROTOCOL_TCP; entry++) {
+        if (!entry->listening || !socket_entry_covers(entry, address))
+            continue;
+        if (!is_handed_over(entry, inode) && !is_owner(lease, entry) && !is_activated(lease, entry))
+            return LISTENER_FOREIGN;
+        listener = LISTENER_OWN;
+    }
+    return listener;
 }
 
 static void look_at(const Lease *lease, const SocketTable *table, Protocol protocol, Fact *served,

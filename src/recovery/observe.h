@@ -21,6 +21,26 @@ LeaseFacts observe_lease(const Lease *lease, const SocketTable *table);
  */
 LeaseFacts observe_now(const Lease *lease);
 
+/** Listener: whose service a connection would meet. */
+typedef enum Listener {
+    LISTENER_NONE,    /* nobody listens */
+    LISTENER_OWN,     /* all that listen are the lease's own */
+    LISTENER_FOREIGN, /* somebody else does, or it cannot be told whose it is */
+} Listener;
+
+/**
+ * observe_listener: who listens by TCP on the port of @lease, on one of its addresses.
+ * @table: holds at least that port. @address: numeric.
+ * @inode: of the socket that was made for the lease and handed over, 0 = none.
+ *
+ * Its own are the sockets of its uid and of its unit, as in observe_served(); the one handed over,
+ * whose maker we are; and those of the socket unit by the name of its service, whose maker is the
+ * service manager (where that made them in the socket unit's cgroup: with BPF firewalls, for IP).
+ * May look into the file system.
+ */
+Listener observe_listener(const Lease *lease, const SocketTable *table, const char *address,
+                          guint32 inode);
+
 /** ObserveTaken: @table: (transfer full), or NULL with @error. */
 typedef void (*ObserveTaken)(SocketTable *table, const GError *error, void *data);
 

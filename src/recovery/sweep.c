@@ -155,6 +155,8 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
     if (verdict.stale && served == FACT_NO && !is_unused_now(lease))
         return;
     if (note) {
+        if (served == FACT_NO)
+            note->http_unasked = NULL;
         if (sight.http_healthy == FACT_NO && verdict.reason == REASON_UNHEALTHY)
             verdict.why = note->http_why;
         note->http_healthy = FACT_UNKNOWN; /* each answer counts once */

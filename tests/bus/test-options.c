@@ -186,6 +186,45 @@ static void test_filter(void)
     g_assert_error(error, OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT);
 }
 
+/* What needs an administrator's word: another port or address than the lease's. */
+static void test_health_url(void)
+{
+    static const struct {
+        const char *url, *address;
+        guint16 port;
+        gboolean foreign;
+        const char *kept; /* NULL = as it was written */
+    } cases[] = {
+        {"http://127.0.0.1:{port}/a", NULL, 0, FALSE},
+        {"http://[::1]:{port}/", NULL, 0, FALSE},
+        {"http://localhost:{port}/", "127.0.0.1", 0, FALSE},
+        {"http://127.0.0.9:{port}/", "127.0.0.9", 0, FALSE},
+        {"http://127.0.0.1:{port}/", "127.0.0.9", 0, TRUE},
+        {"http://localhost:{port}/", "192.0.2.1", 0, TRUE},
+        {"http://127.0.0.9:{port}/", NULL, 0, TRUE},
+        {"http://127.0.0.1:3000/", NULL, 3000, FALSE, "http://127.0.0.1:{port}/"},
+        {"http://127.0.0.1:3000/", "127.0.0.9", 3000, TRUE},
+        {"http://127.0.0.1:3000/", NULL, 0, TRUE},
+        {"http://127.0.0.1:3000/", NULL, 3001, TRUE},
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        AllocateArguments arguments = {.request = {.health_url = cases[i].url,
+                                                   .address = cases[i].address,
+                                                   .port = cases[i].port},
+                                       .pidfd = -1};
+        g_autoptr(GError) error = NULL;
+        gboolean foreign = FALSE;
+
+        g_test_message("%s of %s", cases[i].url, cases[i].address);
+        g_assert_true(options_resolve_health_url(&arguments, &foreign, &error));
+        g_assert_no_error(error);
+        g_assert_cmpint(foreign, ==, cases[i].foreign);
+        g_assert_cmpstr(arguments.health_url, ==, cases[i].kept ? cases[i].kept : cases[i].url);
+        g_free(arguments.health_url);
+    }
+}
+
 int main(int argc, char **argv)
 {
     int fds[2];
@@ -203,6 +242,7 @@ int main(int argc, char **argv)
     g_test_add_func("/bus/options/values", test_values);
     g_test_add_func("/bus/options/combinations", test_combinations);
     g_test_add_func("/bus/options/filter", test_filter);
+    g_test_add_func("/bus/options/health-url", test_health_url);
     r = g_test_run();
     sd_bus_close(bus);
     sd_bus_unref(bus);

@@ -161,7 +161,7 @@ int LLVMFuzzerTestOneInput(const guint8 *data, size_t length)
         start_service();
     url = g_strdup_printf("http://127.0.0.1:%u/", port);
     source = g_unix_fd_add(listener, G_IO_IN, on_connection, &exchange);
-    (void)http_check_start(checker, 0, url, TIMEOUT_MSEC, on_done, &exchange);
+    (void)http_check_start(checker, 0, url, TIMEOUT_MSEC, NULL, on_done, &exchange);
     while (exchange.verdicts == 0 || http_checker_length(checker) > 0 || exchange.visits > 0)
         (void)g_main_context_iteration(NULL, TRUE);
     g_assert_true(g_source_remove(source));

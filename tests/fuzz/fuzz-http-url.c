@@ -73,7 +73,7 @@ static void check_resolved(const char *url)
         g_autofree char *asked = g_strjoinv("4711", parts);
 
         /* Put together it may have grown too long; that is found out when it is asked. */
-        if (!foreign && http_url_check(asked, 4711, FALSE, NULL))
+        if (!foreign && http_url_check(asked, 4711, NULL, FALSE, NULL))
             check_leads_home(asked, 4711, FALSE);
         else
             g_assert_true(foreign || strlen(asked) > HTTP_URL_MAX);
@@ -87,14 +87,14 @@ int LLVMFuzzerTestOneInput(const guint8 *data, size_t length)
     g_autofree char *url = g_strndup(data ? (const char *)data : "", length);
     g_autoptr(GError) error = NULL;
 
-    if (http_url_check(url, PORT, FALSE, &error)) {
+    if (http_url_check(url, PORT, NULL, FALSE, &error)) {
         check_leads_home(url, PORT, FALSE);
-        g_assert_true(http_url_check(url, PORT, TRUE, NULL));
+        g_assert_true(http_url_check(url, PORT, NULL, TRUE, NULL));
     } else {
         g_assert_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT);
         g_assert_true(g_utf8_validate(error->message, -1, NULL));
     }
-    if (http_url_check(url, PORT, TRUE, NULL))
+    if (http_url_check(url, PORT, NULL, TRUE, NULL))
         check_leads_home(url, PORT, TRUE);
     check_resolved(url);
     return 0;

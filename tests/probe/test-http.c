@@ -26,8 +26,9 @@ static void test_url(void)
     } cases[] = {
         {"http://127.0.0.1:8080/health", TRUE, TRUE},
         {"http://127.0.0.1:8080", TRUE, TRUE},
-        {"http://127.0.0.2:8080/?a=b%20c#d", TRUE, TRUE},
-        {"http://127.255.255.255:8080/", TRUE, TRUE},
+        {"http://127.0.0.1:8080/?a=b%20c#d", TRUE, TRUE},
+        {"http://127.0.0.2:8080/", FALSE, TRUE},
+        {"http://127.255.255.255:8080/", FALSE, TRUE},
         {"http://localhost:8080/", TRUE, TRUE},
         {"http://LocalHost:8080/", TRUE, TRUE},
         {"http://[::1]:8080/", TRUE, TRUE},
@@ -87,16 +88,63 @@ static void test_url(void)
         g_autoptr(GError) own = NULL;
         g_autoptr(GError) any = NULL;
 
-        if (http_url_check(cases[i].url, 8080, FALSE, &own) != cases[i].own ||
-            http_url_check(cases[i].url, 8080, TRUE, &any) != cases[i].any)
+        if (http_url_check(cases[i].url, 8080, NULL, FALSE, &own) != cases[i].own ||
+            http_url_check(cases[i].url, 8080, NULL, TRUE, &any) != cases[i].any)
             g_error("%s: judged wrongly", cases[i].url ? cases[i].url : "NULL");
         g_assert_cmpint(own == NULL, ==, cases[i].own);
         g_assert_cmpint(any == NULL, ==, cases[i].any);
         if (own)
             g_assert_error(own, G_IO_ERROR, G_IO_ERROR_INVALID_ARGUMENT);
     }
-    g_assert_true(http_url_check(longest, 8080, FALSE, NULL));
-    g_assert_false(http_url_check(longer, 8080, FALSE, NULL));
+    g_assert_true(http_url_check(longest, 8080, NULL, FALSE, NULL));
+    g_assert_false(http_url_check(longer, 8080, NULL, FALSE, NULL));
+}
+
+/* On which addresses of a lease a URL asks. */
+static void test_targets(void)
+{
+    static const struct {
+        const char *host, *lease_address, *targets;
+    } cases[] = {
+        {"127.0.0.1", NULL, "127.0.0.1"},
+        {"[::1]", NULL, "::1"},
+        {"[0:0:0:0:0:0:0:1]", NULL, "::1"},
+        {"localhost", NULL, "127.0.0.1 ::1"},
+        {"LOCALHOST", "::", "127.0.0.1 ::1"},
+        {"127.0.0.2", NULL, ""},
+        {"127.0.0.1", "0.0.0.0", "127.0.0.1"},
+        {"localhost", "0.0.0.0", "127.0.0.1"},
+        {"[::1]", "0.0.0.0", ""},
+        {"127.0.0.1", "127.0.0.1", "127.0.0.1"},
+        {"localhost", "127.0.0.1", "127.0.0.1"},
+        {"[::1]", "127.0.0.1", ""},
+        {"127.0.0.9", "127.0.0.9", "127.0.0.9"},
+        {"127.0.0.1", "127.0.0.9", ""},
+        {"localhost", "127.0.0.9", ""},
+        {"[::1]", "::1", "::1"},
+        {"localhost", "::1", "::1"},
+        {"127.0.0.1", "::1", ""},
+        {"127.0.0.1", "192.0.2.1", ""},
+        {"localhost", "192.0.2.1", ""},
+        {"192.0.2.1", "192.0.2.1", ""},
+        {"[::1]", "fe80::1%eth0", ""},
+        {"localhost", "2001:db8::1", ""},
+        {"localhost", "no address", ""},
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        const char *targets[HTTP_TARGETS_MAX + 1] = {NULL};
+        g_autofree char *url = g_strdup_printf("http://%s:8080/", cases[i].host);
+        guint n = http_url_targets(url, cases[i].lease_address, targets);
+        g_autofree char *text = NULL;
+
+        targets[n] = NULL;
+        text = g_strjoinv(" ", (char **)targets);
+        g_test_message("%s of %s", cases[i].host, cases[i].lease_address);
+        g_assert_cmpstr(text, ==, cases[i].targets);
+        g_assert_cmpint(http_url_check(url, 8080, cases[i].lease_address, FALSE, NULL), ==, n > 0);
+        g_assert_false(http_url_check(url, 8081, cases[i].lease_address, FALSE, NULL));
+    }
 }
 
 /* ---- checks ---- */
@@ -162,7 +210,7 @@ static void check_url(const char *url, HttpVerdict expected, const char *reason)
 
     /* Health has time to show on a busy machine; for the rest the short deadline is the test. */
     (void)http_check_start(checker, OWNER, url, expected == HTTP_HEALTHY ? 20000 : TIMEOUT_MSEC,
-                           on_done, &result);
+                           NULL, on_done, &result);
     g_assert_false(result.settled);
     g_assert_cmpuint(http_checker_length(checker), ==, 1);
     turn_until(is_settled, &result);
@@ -331,8 +379,8 @@ static void test_fair(void)
     g_autoptr(HttpChecker) checker = http_checker_new(8);
 
     for (guint i = 0; i < MANY; i++)
-        (void)http_check_start(checker, OWNER, hang, 60000, on_done, &hanging[i]);
-    (void)http_check_start(checker, OWNER + 1, ok, 60000, on_done, &other);
+        (void)http_check_start(checker, OWNER, hang, 60000, NULL, on_done, &hanging[i]);
+    (void)http_check_start(checker, OWNER + 1, ok, 60000, NULL, on_done, &other);
     turn_until(is_settled, &other);
     g_assert_cmpint(other.verdict, ==, HTTP_HEALTHY);
     for (guint i = 0; i < MANY; i++)
@@ -353,21 +401,21 @@ static void test_cancel(void)
     HttpChecker *checker = http_checker_new(PLACES);
 
     for (guint i = 0; i < MANY; i++)
-        checks[i] = http_check_start(checker, OWNER, hang, 60000, on_done, &results[i]);
+        checks[i] = http_check_start(checker, OWNER, hang, 60000, NULL, on_done, &results[i]);
     /* Some are under way when they are cancelled, the others wait in line. */
     turn_until(has_many_fds, &under_way);
     for (guint i = 0; i < MANY; i++)
         http_check_cancel(checks[i]);
     g_assert_cmpuint(http_checker_length(checker), ==, 0);
     /* Their places become free. */
-    (void)http_check_start(checker, OWNER, ok, 60000, on_done, &last);
+    (void)http_check_start(checker, OWNER, ok, 60000, NULL, on_done, &last);
     turn_until(is_settled, &last);
     g_assert_cmpint(last.verdict, ==, HTTP_HEALTHY);
     g_free(last.reason);
     turn_until(has_fds, &before);
 
     for (guint i = 0; i < MANY; i++)
-        (void)http_check_start(checker, OWNER, hang, 60000, on_done, &results[i]);
+        (void)http_check_start(checker, OWNER, hang, 60000, NULL, on_done, &results[i]);
     turn_until(has_many_fds, &under_way);
     g_assert_null(http_checker_free(checker));
     turn_until(has_fds, &before);
@@ -400,10 +448,62 @@ static void test_free_within(void)
 
         g_string_replace(url, "%u", number, 0);
         for (guint j = 0; j < 5; j++)
-            (void)http_check_start(checker, OWNER, url->str, TIMEOUT_MSEC, free_checker, &checker);
+            (void)http_check_start(checker, OWNER, url->str, TIMEOUT_MSEC, NULL, free_checker,
+                                   &checker);
         turn_until(is_null, &checker);
     }
     turn_until(has_fds, &before);
+}
+
+/* ---- where it connects to ---- */
+
+typedef struct Aimed {
+    Result result; /* first: what the callbacks get */
+    guint allowed; /* how often */
+    const char *address[2];
+} Aimed;
+
+static HttpVerdict aim(char **ret_address, const char **ret_reason, void *data)
+{
+    Aimed *aimed = data;
+
+    if (aimed->allowed == 0) {
+        *ret_reason = "not now";
+        return HTTP_UNKNOWN;
+    }
+    aimed->allowed--;
+    *ret_address = g_strdup(aimed->address[aimed->allowed == 0]);
+    return HTTP_HEALTHY;
+}
+
+static void check_aimed(const char *host, const char *path, Aimed *aimed, HttpVerdict expected,
+                        const char *reason)
+{
+    g_autoptr(HttpChecker) checker = http_checker_new(2);
+    g_autofree char *url = g_strdup_printf("http://%s:%u%s", host, port_v4, path);
+
+    (void)http_check_start(checker, OWNER, url, 20000, aim, on_done, aimed);
+    turn_until(is_settled, &aimed->result);
+    g_test_message("%s: %s", url, aimed->result.reason);
+    g_assert_cmpint(aimed->result.verdict, ==, expected);
+    g_assert_cmpstr(aimed->result.reason, ==, reason);
+    g_free(aimed->result.reason);
+}
+
+static void test_aim(void)
+{
+    Aimed never = {.allowed = 0};
+    Aimed aside = {.allowed = 1, .address = {NULL, "127.0.0.1"}};
+    Aimed first_alone = {.allowed = 1, .address = {NULL, "127.0.0.1"}};
+    Aimed both = {.allowed = 2, .address = {"127.0.0.1", "127.0.0.1"}};
+    Aimed moved = {.allowed = 2, .address = {"127.0.0.1", "::1"}};
+
+    check_aimed("127.0.0.1", "/ok", &never, HTTP_UNKNOWN, "not now");
+    check_aimed("127.0.0.77", "/ok", &aside, HTTP_HEALTHY, ""); /* nobody listens there */
+    check_aimed("127.0.0.1", "/redirect/0", &first_alone, HTTP_UNKNOWN, "not now");
+    check_aimed("127.0.0.1", "/redirect/0", &both, HTTP_HEALTHY, "");
+    check_aimed("127.0.0.1", "/redirect/0", &moved, HTTP_UNKNOWN,
+                "its service listens elsewhere than before the redirection");
 }
 
 typedef struct Wait {
@@ -450,7 +550,7 @@ static void test_thousand(void)
             results[i].expected = manner->expected;
             results[i].path = manner->path;
             results[i].n_done = &n_done;
-            (void)http_check_start(checker, OWNER, url, TIMEOUT_MSEC, on_done, &results[i]);
+            (void)http_check_start(checker, OWNER, url, TIMEOUT_MSEC, NULL, on_done, &results[i]);
         }
         turn_until(reached, &wait);
         for (guint i = 0; i < ROUND; i++) {
@@ -510,6 +610,7 @@ int main(int argc, char **argv)
     server = start_server(argv[1], argv[2]);
 
     g_test_add_func("/http/url", test_url);
+    g_test_add_func("/http/targets", test_targets);
     g_test_add_func("/http/no-module", test_no_module);
     g_test_add_func("/http/manners", test_manners);
     g_test_add_func("/http/hosts", test_hosts);
@@ -517,6 +618,7 @@ int main(int argc, char **argv)
     g_test_add_func("/http/out-of-descriptors", test_out_of_descriptors);
     g_test_add_func("/http/tls", test_tls);
     g_test_add_func("/http/cancel", test_cancel);
+    g_test_add_func("/http/aim", test_aim);
     g_test_add_func("/http/fair", test_fair);
     g_test_add_func("/http/free-within", test_free_within);
     g_test_add_func("/http/thousand", test_thousand);

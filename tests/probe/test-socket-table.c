@@ -615,6 +615,7 @@ static void test_unit_of_path(void)
         {"/system.slice/system-getty.slice/getty@tty1.service", "getty@tty1.service",
          CGROUP_NO_USER},
         {"/system.slice/_cpu.service", "cpu.service", CGROUP_NO_USER},
+        {"/system.slice/web.socket", "web.socket", CGROUP_NO_USER},
         {"/init.scope", "init.scope", CGROUP_NO_USER},
         {"/user.slice/user-1000.slice/session-3.scope", "session-3.scope", CGROUP_NO_USER},
         {"/user.slice/user-1000.slice/user@1000.service/app.slice/foo.service", "foo.service",
@@ -767,6 +768,68 @@ static void test_unit(gconstpointer data)
     g_assert_null(socket_entry_unit(&gone, NULL));
 }
 
+/* More folders than one part of a walk has time for: three of this test at once still fit into a
+ * whole one. */
+#define CROWD 6000
+
+static int look_past_a_crowd(void *data)
+{
+    const SocketEntry entry = {.cgroup_id = *(const guint64 *)data};
+    g_autofree char *unit = NULL;
+
+    CHECK(setresgid(65534, 65534, 65534) == 0);
+    CHECK(setresuid(65534, 65534, 65534) == 0);
+    unit = socket_entry_unit(&entry, NULL);
+    CHECK(!unit); /* it is not found in one go, which nobody could wait for */
+    for (guint i = 0; i < 3000 && !unit; i++) {
+        g_usleep(10000);
+        unit = socket_entry_unit(&entry, NULL);
+    }
+    CHECK(g_strcmp0(unit, "styxytest.service") == 0);
+    return 0;
+}
+
+static void test_unit_in_a_crowd(void)
+{
+    g_autofree char *root = cgroup_root();
+    g_autofree char *slice = g_strdup_printf("%s/styxycrowd%d.slice", root, getpid());
+    g_autofree char *deep = g_build_filename(slice, "a.slice", NULL);
+    g_autofree char *folder = g_build_filename(deep, "styxytest.service", NULL);
+    g_autofree char *leaf = g_build_filename(folder, "leaf", NULL);
+    struct stat status;
+    guint crowd = 0;
+    guint64 id;
+
+    if (getuid() != 0 || !root || mkdir(slice, 0755) < 0) {
+        g_test_skip("needs a cgroup2 tree to make a folder in (root)");
+        return;
+    }
+    g_assert_no_errno(mkdir(deep, 0755));
+    g_assert_no_errno(mkdir(folder, 0755));
+    g_assert_no_errno(mkdir(leaf, 0755));
+    for (; crowd < CROWD; crowd++) {
+        g_autofree char *path = g_strdup_printf("%s/%u", slice, crowd);
+
+        if (mkdir(path, 0755) < 0)
+            break;
+    }
+    g_assert_no_errno(stat(leaf, &status));
+    id = status.st_ino;
+    if (crowd == CROWD)
+        test_in_child(look_past_a_crowd, &id);
+    else
+        g_test_skip("so many cgroups may not be made here");
+    for (guint i = 0; i < crowd; i++) {
+        g_autofree char *path = g_strdup_printf("%s/%u", slice, i);
+
+        g_assert_no_errno(rmdir(path));
+    }
+    g_assert_no_errno(rmdir(leaf));
+    g_assert_no_errno(rmdir(folder));
+    g_assert_no_errno(rmdir(deep));
+    g_assert_no_errno(rmdir(slice));
+}
+
 int main(int argc, char **argv)
 {
     static const UnitCase of_system = {"", CGROUP_NO_USER}, of_user = {"user@1001.service", 1001};
@@ -786,6 +849,7 @@ int main(int argc, char **argv)
     g_test_add_func("/socket-table/parse", test_parse);
     g_test_add_func("/socket-table/parse-attributes", test_parse_attributes);
     g_test_add_func("/socket-table/parse-damaged", test_parse_damaged);
+    g_test_add_func("/socket-table/unit-in-a-crowd", test_unit_in_a_crowd);
     g_test_add_func("/socket-table/unit-of-path", test_unit_of_path);
     g_test_add_data_func("/socket-table/unit", &of_system, test_unit);
     g_test_add_data_func("/socket-table/unit-of-user", &of_user, test_unit);
