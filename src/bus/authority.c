@@ -36,9 +36,10 @@ static const struct {
     [AUTHORITY_WATCH_PROCESS] = {WHO_ADMINISTRATOR, OUTCOME_NOT_OWNER, ACTION("watch-process"),
                                  "the process belongs to another user: only administrators may "
                                  "have it watched"},
-    [AUTHORITY_CHECK_PORT] = {WHO_ADMINISTRATOR, OUTCOME_NOT_AUTHORIZED, ACTION("check-port"),
-                              "only administrators may have another port or address than the lease's own "
-                              "checked"},
+    [AUTHORITY_CHECK_PORT] =
+        {WHO_ADMINISTRATOR, OUTCOME_NOT_AUTHORIZED, ACTION("check-port"),
+         "only administrators may have another port or address than the lease's own "
+         "checked"},
     [AUTHORITY_RESTART_UNIT] = {WHO_ADMINISTRATOR, OUTCOME_NOT_AUTHORIZED, ACTION("restart-unit"),
                                 "only administrators may have a unit restarted that is not their "
                                 "own user manager's"},

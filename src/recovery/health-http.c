@@ -80,10 +80,11 @@ static HttpVerdict aim(char **ret_address, const char **ret_reason, void *data)
     return strcmp(*ret_reason, SOMEBODY_ELSE) == 0 ? HTTP_UNKNOWN : HTTP_UNHEALTHY;
 }
 
-/* What is not the lease's own was allowed by an administrator, who knows whose it is. */
+/* What is not the lease's own was allowed by an administrator, who knows whose it is; so does root,
+ * whose service may run as any user. */
 static gboolean is_to_be_aimed(const HealthMonitor *monitor, const Lease *lease)
 {
-    return !monitor->manager->config->health_any_local_port &&
+    return lease->uid != 0 && !monitor->manager->config->health_any_local_port &&
            health_url_check(lease->health_url, lease->port, lease->address, FALSE, NULL);
 }
 
