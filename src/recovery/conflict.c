@@ -34,11 +34,11 @@
 #define TELLING_USEC G_TIME_SPAN_MILLISECOND
 /* With so many it is not waited. */
 #define UNTOLD_MAX 1024
-/* Told of one request at a time. */
-#define UNTOLD_PER_JOB 128
 /* Told in a second, so that those who listen can read it all. */
 #define TELLINGS_OF_USER 512
 #define TELLINGS_OF_ALL 1024
+/* Told of one request at a time: more than that are not told in a second in any case. */
+#define UNTOLD_PER_JOB TELLINGS_OF_USER
 /* Time for looks at who holds a port in a second: one look takes milliseconds where tens of
  * thousands of sockets are open. */
 #define LOOKS_OF_USER_USEC (20 * G_TIME_SPAN_MILLISECOND)

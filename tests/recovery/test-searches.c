@@ -12,8 +12,7 @@
 #define HELD_FIRST 30000
 #define HELD 400
 #define MANY 32
-/* What is told of one request, and of one user in a second; see the interface's PortConflict. */
-#define TOLD_OF_REQUEST 128
+/* What is told of one user in a second; see the interface's PortConflict. */
 #define TOLD_OF_USER 512
 
 #define CONFIG                                                         \
@@ -144,7 +143,7 @@ static void test_told(void)
 
     crowd_start(&crowd, 1);
     ask_wait(crowd.asks[0]);
-    g_assert_cmpuint(fixture_told_with(crowd.f, "conflict"), ==, TOLD_OF_REQUEST);
+    g_assert_cmpuint(fixture_told_with(crowd.f, "conflict"), ==, HELD);
     for (guint i = 1; i < MANY; i++)
         crowd.asks[i] = fixture_ask(crowd.f, FIXTURE_REQUEST("held", .uid = 1000));
     crowd.n = MANY;
