@@ -6,8 +6,10 @@
 #include "bus/errors.h"
 #include "bus/sd-bus-auto.h"
 
-/* Answers that may wait, of all callers and of one: each costs nothing until its turn comes. */
+/* Answers that may wait, of all callers, of one user, and of one caller: half of them are for
+ * others than one who asks without end. */
 #define WAITING_MAX 256
+#define WAITING_PER_USER_MAX 128
 #define WAITING_PER_CALLER_MAX 8
 
 /* Bytes of long answers that lie with slow readers: of one user and of all. Beyond it the next one
@@ -179,21 +181,25 @@ static gboolean advance(BulkJob *job)
     return TRUE;
 }
 
-static guint waiting_of(const BulkQueue *queue, const Caller *caller)
+static gboolean has_room(const BulkQueue *queue, const Caller *caller, guint of_user_max)
 {
-    guint n = 0;
+    guint of_user = 0, of_caller = 0;
 
-    for (const GList *node = queue->jobs.head; node; node = node->next)
-        n += ((const BulkJob *)node->data)->call->caller == caller;
-    return n;
+    for (const GList *node = queue->jobs.head; node; node = node->next) {
+        const Caller *other = ((const BulkJob *)node->data)->call->caller;
+
+        of_user += other->uid == caller->uid;
+        of_caller += other == caller;
+    }
+    return queue->jobs.length < WAITING_MAX && of_user < of_user_max &&
+           of_caller < WAITING_PER_CALLER_MAX;
 }
 
-gboolean bulk_hold(BulkQueue *queue, Call *call, GError **error)
+gboolean bulk_hold(BulkQueue *queue, Call *call, guint of_user_max, GError **error)
 {
     BulkJob *job = NULL;
 
-    if (queue->jobs.length >= WAITING_MAX ||
-        waiting_of(queue, call->caller) >= WAITING_PER_CALLER_MAX) {
+    if (!has_room(queue, call->caller, of_user_max)) {
         g_set_error_literal(error, OUTCOME_ERROR, OUTCOME_BUSY,
                             "other long answers are being written, try again later");
         return FALSE;
@@ -223,7 +229,7 @@ void bulk_fill(BulkJob *job, sd_bus_message *reply, BulkStep step, void *state,
 gboolean bulk_start(BulkQueue *queue, Call *call, sd_bus_message *reply, BulkStep step, void *state,
                     GDestroyNotify free_state, GError **error)
 {
-    if (!bulk_hold(queue, call, error)) {
+    if (!bulk_hold(queue, call, WAITING_PER_USER_MAX, error)) {
         free_state(state);
         return FALSE;
     }

@@ -120,7 +120,6 @@ static void on_handshake_over(void *data)
 static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     Client *client = userdata;
-
     int r;
 
     client->connection.current = &client->peer;
@@ -240,7 +239,6 @@ static gboolean has_room(const Direct *direct, uid_t uid)
 {
     const Configuration *config = manager_configuration(direct->context->manager);
     guint mine = GPOINTER_TO_UINT(g_hash_table_lookup(direct->by_uid, GUINT_TO_POINTER(uid)));
-
     guint all = config->limit_direct_connections;
 
     if (uid == 0 || uid == geteuid())

@@ -270,7 +270,8 @@ static gint64 declared_fds(const guint8 *bytes)
         if (left < 5 || field[1] != 1 || field[3] != '\0')
             return -EBADMSG;
         if (field[2] == 'g') {
-            at += 4 + 1 + (size_t)field[4] + 1;
+            at +=
+                4 + 1 + (size_t)field[4] + 1; /* at most 255, so it stays in the message or ends */
             continue;
         }
         if (left < 8 || !memchr("uso", field[2], 3))
@@ -278,8 +279,11 @@ static gint64 declared_fds(const guint8 *bytes)
         if (field[0] == G_DBUS_MESSAGE_HEADER_FIELD_NUM_UNIX_FDS)
             return field[2] == 'u' ? (gint64)number_at(field + 4, little_endian) : -EBADMSG;
         at += 8;
-        if (field[2] != 'u')
-            at += (size_t)number_at(field + 4, little_endian) + 1;
+        if (field[2] == 'u')
+            continue;
+        if (number_at(field + 4, little_endian) >= left - 8)
+            return -EBADMSG;
+        at += number_at(field + 4, little_endian) + 1;
     }
     return 0;
 }

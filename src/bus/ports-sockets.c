@@ -12,6 +12,8 @@
 
 /* Sockets written in one portion of a scan; each may have to be asked for its unit. */
 #define PORTION 50
+/* Scans of a user that wait, each with its table: megabytes on a machine with tens of thousands. */
+#define SCANS_OF_USER_MAX 32
 /* Bytes that a socket takes in a message, at most, without its texts. */
 #define ENTRY_BYTES_MAX 256
 
@@ -222,7 +224,7 @@ int ports_scan(sd_bus_message *m, void *userdata, sd_bus_error *error)
     call = call_new(connection, m, error);
     if (!call)
         return -EDQUOT;
-    if (bulk_hold(connection->context->bulk, call, &refusal))
+    if (bulk_hold(connection->context->bulk, call, SCANS_OF_USER_MAX, &refusal))
         pictures_ask(connection->context->pictures, call,
                      &(PictureWish){SOCKET_DEPTH_LISTENING, range, PROTOCOL_BOTH}, scan_seen);
     else

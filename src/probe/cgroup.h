@@ -43,7 +43,8 @@ const char *cgroup_mount(void);
  * Opens it by its handle where that is permitted (open_by_handle_at(2)), else walks the cgroup2
  * tree, bounded in depth and number, and remembers it; an id that is not found makes a new walk,
  * in parts of some milliseconds, one a call, which take at most a twentieth of the time: a unit on
- * a machine with thousands of cgroups may be found some calls later. Reads a memory file system only. For one thread.
+ * a machine with thousands of cgroups may be found some calls later. Reads a memory file system
+ * only. For one thread.
  *
  * Returns: (transfer full) (nullable): NULL where it cannot be known.
  */

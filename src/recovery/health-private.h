@@ -42,6 +42,7 @@ typedef struct HealthNote {
     gint64 young_since_usec;   /* CLOCK_MONOTONIC; of a lease whose grant lies in the future */
     Fact http_healthy;         /* the verdict that no sweep has counted yet, UNKNOWN = none */
     const char *http_why;      /* interned; of FACT_NO */
+    gboolean http_ill;         /* its last answer was a bad one */
     const char *http_unasked;  /* interned; why its check is not made, NULL = it is */
     guint32 socket_inode;      /* of the socket that was handed over, 0 = none */
     Deadline *http_delay;      /* a check is due; NULL = none */

@@ -61,7 +61,7 @@ HealthVerdict health_judge(const Lease *lease, const HealthSight *sight,
         }
         /* That it listens again does not say that it is well again: its next good answer does. A
          * bad one within the grace of a restart says nothing either way. */
-        if (lease->health_url && lease->health == HEALTH_FAILING &&
+        if (lease->health_url && lease->health == HEALTH_FAILING && !sight->is_unasked &&
             sight->http_healthy != FACT_YES) {
             verdict.seen = TRUE;
             return verdict;

@@ -23,12 +23,13 @@ static gboolean is_owner(const Lease *lease, const SocketEntry *entry)
            (manager == CGROUP_NO_USER || manager == lease->uid);
 }
 
-/* Nobody but us runs as our user, and what of ours listens was handed over: by port and address to
- * this lease, since a listener keeps the port from being granted to anybody else. As root we are
- * not alone. */
-static gboolean is_handed_over(const SocketEntry *entry, guint32 inode)
+/* Nobody but us runs as our user, and what of ours listens was handed over: by port, protocol and
+ * address to this lease, since a listener keeps the port from being granted to anybody else. As
+ * root we are not alone. */
+static gboolean is_handed_over(const Lease *lease, const SocketEntry *entry, guint32 inode)
 {
-    return (inode != 0 && entry->inode == inode) || (geteuid() != 0 && entry->uid == geteuid());
+    return (lease->protocol & entry->protocol) != 0 &&
+           ((inode != 0 && entry->inode == inode) || (geteuid() != 0 && entry->uid == geteuid()));
 }
 
 /* x.socket for x.service, of the system's manager alone: a user's makes sockets of his own uid. */
@@ -61,7 +62,8 @@ Listener observe_listener(const Lease *lease, const SocketTable *table, const ch
     for (; entry < end && entry->port == lease->port && entry->protocol == PROTOCOL_TCP; entry++) {
         if (!entry->listening || !socket_entry_covers(entry, address))
             continue;
-        if (!is_handed_over(entry, inode) && !is_owner(lease, entry) && !is_activated(lease, entry))
+        if (!is_handed_over(lease, entry, inode) && !is_owner(lease, entry) &&
+            !is_activated(lease, entry))
             return LISTENER_FOREIGN;
         listener = LISTENER_OWN;
     }

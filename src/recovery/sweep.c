@@ -141,7 +141,8 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
     HealthMonitor *monitor = sweep->monitor;
     HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
     HealthSight sight = {.served = served,
-                         .http_healthy = note ? note->http_healthy : FACT_UNKNOWN};
+                         .http_healthy = note ? note->http_healthy : FACT_UNKNOWN,
+                         .is_unasked = note && note->http_unasked && !note->http_ill};
     HealthVerdict verdict;
 
     /* Its age tells nothing of one that is well, and most are. */
@@ -159,6 +160,8 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
             note->http_unasked = NULL;
         if (sight.http_healthy == FACT_NO && verdict.reason == REASON_UNHEALTHY)
             verdict.why = note->http_why;
+        if (sight.http_healthy != FACT_UNKNOWN)
+            note->http_ill = sight.http_healthy == FACT_NO;
         note->http_healthy = FACT_UNKNOWN; /* each answer counts once */
     }
     if (verdict.why)

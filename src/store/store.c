@@ -147,6 +147,7 @@ static gboolean on_retry(void *data)
 static void enter_trouble(Store *store, StoreState state, const GError *error)
 {
     gboolean was_well = store->state == STORE_WORKING || store->state == STORE_NEW;
+    guint pause_max_msec = state == STORE_STUMBLED ? PROBE_MSEC_MAX : RETRY_MSEC_MAX;
 
     if (was_well && g_get_monotonic_time() - store->recovered_usec >= WELL_USEC)
         store->retry_msec = 0;
@@ -154,11 +155,10 @@ static void enter_trouble(Store *store, StoreState state, const GError *error)
     g_clear_error(&store->error);
     store->error = g_error_copy(error);
     stop_retry(store);
-    store->retry = g_timeout_source_new(store->retry_msec);
+    store->retry = g_timeout_source_new(MIN(store->retry_msec, pause_max_msec));
     g_source_set_callback(store->retry, on_retry, store, NULL);
     (void)g_source_attach(store->retry, store->context);
-    store->retry_msec = CLAMP(store->retry_msec * 2, RETRY_MSEC_MIN,
-                              state == STORE_STUMBLED ? PROBE_MSEC_MAX : RETRY_MSEC_MAX);
+    store->retry_msec = CLAMP(store->retry_msec * 2, RETRY_MSEC_MIN, pause_max_msec);
     if (was_well && store->health_changed)
         store->health_changed(error, store->data);
 }
