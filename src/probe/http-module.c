@@ -170,13 +170,23 @@ static GUri *follow(const HttpFetch *fetch, const char *location)
     return g_steal_pointer(&next);
 }
 
+/* Asks who listens by now. Returns: FALSE where that was the end of the check. */
+static gboolean may_go_on(HttpFetch *fetch)
+{
+    const char *reason = "";
+    HttpVerdict verdict = fetch->done ? fetch->again(&reason, fetch->data) : HTTP_UNKNOWN;
+
+    if (verdict != HTTP_HEALTHY)
+        finish(fetch, verdict, reason);
+    return verdict == HTTP_HEALTHY;
+}
+
 static void on_answer(GObject *source, GAsyncResult *result, void *data)
 {
     HttpFetch *fetch = data;
     g_autoptr(GError) error = NULL;
     const char *location = NULL;
     g_autofree char *reason = NULL;
-    const char *why = "";
     guint status;
 
     fetch->body = soup_session_send_finish(SOUP_SESSION(source), result, &error);
@@ -191,15 +201,12 @@ static void on_answer(GObject *source, GAsyncResult *result, void *data)
         read_body(fetch);
     } else if (SOUP_STATUS_IS_REDIRECTION(status) && location) {
         g_autoptr(GUri) next = follow(fetch, location);
-        HttpVerdict verdict = fetch->done ? fetch->again(&why, fetch->data) : HTTP_UNKNOWN;
 
         if (!next) {
             finish(fetch, HTTP_UNHEALTHY, "redirects to another host or port");
         } else if (fetch->redirects++ >= HTTP_REDIRECTS_MAX) {
             finish(fetch, HTTP_UNHEALTHY, "too many redirects");
-        } else if (verdict != HTTP_HEALTHY) {
-            finish(fetch, verdict, why);
-        } else {
+        } else if (may_go_on(fetch)) {
             disconnect(fetch);
             g_uri_unref(fetch->uri);
             fetch->uri = g_steal_pointer(&next);
