@@ -19,7 +19,6 @@
 #define JITTER_MAX_MSEC 5000
 
 #define PLACEHOLDER "{port}"
-#define SOMEBODY_ELSE "somebody else listens on its port"
 
 static char *url_of(const char *template, guint16 port)
 {
@@ -59,25 +58,26 @@ static HttpVerdict aim(char **ret_address, const char **ret_reason, void *data)
         (PortRange){lease->port, lease->port}, PROTOCOL_TCP, SOCKET_DEPTH_LISTENING, NULL);
     const char *targets[HTTP_TARGETS_MAX];
     guint n = http_url_targets(url, lease->address, targets);
+    gboolean foreign = FALSE;
 
     if (!table) {
         *ret_reason = "who listens on its port could not be found out";
         return HTTP_UNKNOWN;
     }
-    *ret_reason = "nobody listens where it asks";
     for (guint i = 0; i < n; i++) {
         switch (observe_listener(lease, table, targets[i], note->socket_inode)) {
         case LISTENER_OWN:
             *ret_address = g_strdup(targets[i]);
             return HTTP_HEALTHY;
         case LISTENER_FOREIGN:
-            *ret_reason = SOMEBODY_ELSE;
+            foreign = TRUE;
             break;
         case LISTENER_NONE:
             break;
         }
     }
-    return strcmp(*ret_reason, SOMEBODY_ELSE) == 0 ? HTTP_UNKNOWN : HTTP_UNHEALTHY;
+    *ret_reason = foreign ? "somebody else listens on its port" : "nobody listens where it asks";
+    return foreign ? HTTP_UNKNOWN : HTTP_UNHEALTHY;
 }
 
 /* What is not the lease's own was allowed by an administrator, who knows whose it is; so does root,

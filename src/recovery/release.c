@@ -12,7 +12,6 @@
 #include "recovery/expiry.h"
 #include "recovery/health.h"
 #include "recovery/metrics.h"
-#include "recovery/observe.h"
 #include "recovery/startup.h"
 #include "util/fdstore.h"
 
@@ -274,7 +273,7 @@ static void end_again(Manager *manager, Lease *lease, Reason reason)
     case REASON_DUPLICATE_SINGLETON:
         return; /* and so does the next recovery */
     case REASON_ORPHANED:
-        if (startup_is_orphan(lease, observe_now(lease)))
+        if (startup_is_orphan(lease))
             manager_end(manager, lease, reason);
         return;
     default:

@@ -66,8 +66,9 @@ static void finish(Rerun *rerun)
 
 /* ---- looking at leases, and ending them ------------------------------------------------------ */
 
-gboolean startup_is_orphan(Lease *lease, LeaseFacts facts)
+gboolean startup_is_orphan(Lease *lease)
 {
+    LeaseFacts facts = observe_now(lease);
     Verdict verdict = {0};
 
     judge_orphans(&lease, &facts, &verdict, 1, g_get_real_time());
@@ -94,7 +95,7 @@ static gboolean is_still_due(const Rerun *rerun, guint i)
     if (!lease->in_registry || lease->ending)
         return FALSE;
     if (run->found_in[i] == RECOVERY_CLEAN_ORPHANS)
-        return startup_is_orphan(lease, observe_now(lease));
+        return startup_is_orphan(lease);
     if (run->found_in[i] == RECOVERY_VERIFY_SINGLETONS)
         return is_duplicate(run->manager, lease) &&
                observe_now(lease).served == run->facts[i].served;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #pragma once
 
-#include "recovery/judge.h"
 #include "recovery/manager-private.h"
 
 /*
@@ -79,8 +78,10 @@ void startup_warn_of_ranges(Manager *manager);
 /** startup_retry_now: the attempt that manager->startup_retry is to make. Blocks on the disk. */
 void startup_retry_now(Manager *manager);
 
-/** startup_is_orphan: whether @facts, of now, say that @lease is to end. */
-gboolean startup_is_orphan(Lease *lease, LeaseFacts facts);
+/** startup_is_orphan: whether a look at it now says that @lease is to end. Blocks for a netlink
+ * call.
+ */
+gboolean startup_is_orphan(Lease *lease);
 
 /** startup_rerun: see manager_recover(). */
 void startup_rerun(Manager *manager, gboolean dry_run, RecoverDone done, void *data);
