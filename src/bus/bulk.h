@@ -46,9 +46,11 @@ gboolean bulk_start(BulkQueue *queue, Call *call, sd_bus_message *reply, BulkSte
 /**
  * bulk_hold: keeps a place for the answer of @call, which is not known yet.
  * @of_user_max: how many long answers of the user may wait, with this one.
- * Returns: FALSE with @error as bulk_start(). bulk_fill(): the rest of bulk_start().
+ * Returns: FALSE with @error as bulk_start().
  */
 gboolean bulk_hold(BulkQueue *queue, Call *call, guint of_user_max, GError **error);
+
+/** bulk_fill: what stands in the place of @job, as for bulk_start(); may answer at once. */
 void bulk_fill(BulkJob *job, sd_bus_message *reply, BulkStep step, void *state,
                GDestroyNotify free_state);
 
