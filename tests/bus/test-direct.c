@@ -221,7 +221,7 @@ static int look_at_foreign(Fixture *fixture, const void *data)
 {
     g_autoptr(sd_bus) bus = fixture_connect(fixture->direct_address);
 
-    return shows(bus, data, "label") || !shows(bus, data, "port");
+    return shows(bus, data, "label") || shows(bus, data, "health_url") || !shows(bus, data, "port");
 }
 
 static int have_own(Fixture *fixture, const void *data)
@@ -243,14 +243,14 @@ static void test_owner(void)
     g_autoptr(sd_bus_message) released = NULL;
     g_autofree char *lease = NULL;
 
-    g_assert_cmpuint(
-        allocate(bus, &lease, "dev", "a{sv}", 2, "label", "s", "secret", "instance", "s", "web"),
-        ==, 20000);
+    g_assert_cmpuint(allocate(bus, &lease, "dev", "a{sv}", 3, "label", "s", "secret", "instance",
+                              "s", "web", "health_url", "s", "http://127.0.0.1:{port}/token"),
+                     ==, 20000);
     g_assert_cmpint(fixture_as(NOBODY, release_foreign, fixture, lease), ==, 0);
     g_assert_cmpint(fixture_as(NOBODY, look_at_foreign, fixture, lease), ==, 0);
     g_assert_cmpint(fixture_as(NOBODY, have_own, fixture, NULL), ==, 0);
     g_assert_cmpuint(lease_count(bus), ==, 1);
-    g_assert_true(shows(bus, lease, "label"));
+    g_assert_true(shows(bus, lease, "label") && shows(bus, lease, "health_url"));
     released = call_ok(bus, "Release", "s", lease);
     g_assert_cmpuint(lease_count(bus), ==, 0);
 }
