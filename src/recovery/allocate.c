@@ -246,7 +246,7 @@ void job_candidate_found(ManagerJob *job)
         ops[n++] = (StoreOp){.kind = STORE_PUT_LEASE, .lease = job->leases->pdata[i]};
 
     if (job->request.lifetime == LIFETIME_PERSISTENT) {
-        if (!store_append_durable(manager->store, ops, n, on_disk, job, &error)) {
+        if (!store_append_durable(manager->store, ops, n, job->request.uid, on_disk, job, &error)) {
             refuse_state(job, error);
             return;
         }

@@ -185,12 +185,14 @@ void manager_release(Manager *manager, GPtrArray *leases, Reason reason, Release
     g_autoptr(GError) error = NULL;
     PendingRelease *pending = NULL;
     gboolean durable = FALSE;
+    uid_t owner = 0;
 
     for (guint i = 0; i < leases->len; i++) {
         Lease *lease = leases->pdata[i];
 
         g_assert(lease->in_registry && !lease->ending);
         durable |= lease->lifetime == LIFETIME_PERSISTENT;
+        owner = lease->uid; /* of any of them */
         ops[i] = (StoreOp){.kind = STORE_DROP_LEASE, .lease = lease, .reason = reason};
     }
     if (!durable) {
@@ -208,7 +210,8 @@ void manager_release(Manager *manager, GPtrArray *leases, Reason reason, Release
     manager->releases_on_disk++;
     for (guint i = 0; i < kept->len; i++)
         ((Lease *)kept->pdata[i])->ending = TRUE;
-    if (store_append_durable(manager->store, ops, leases->len, release_on_disk, pending, &error))
+    if (store_append_durable(manager->store, ops, leases->len, owner, release_on_disk, pending,
+                             &error))
         metrics_count(METRIC_JOURNAL_RECORDS);
     else
         release_on_disk(error, pending);

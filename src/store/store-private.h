@@ -6,6 +6,7 @@
 #include "store/snapshot-text.h"
 #include "store/store.h"
 #include "store/worker.h"
+#include "util/turns.h"
 
 /*
  * The inside of the store, for its own files: store.c (appending, failing, recovering), durable.c
@@ -56,6 +57,9 @@ struct Store {
     GString *line;        /* reused for each record */
 
     GQueue pending; /* of PendingCall, those that wait for a sync, oldest first */
+    Turns *served;  /* of PendingCall, those that were served by one */
+    GQueue untold;  /* of PendingCall, owned: both of them, oldest first */
+    GSource *teller;
     guint64 last_ticket;
 
     struct StoreCheck *check;  /* under way, or NULL: no snapshot begins meanwhile */
@@ -76,12 +80,18 @@ void store_recovered(Store *store);
 
 /* ---- durable.c ---- */
 
-/** durable_push: @done waits for the record that was just written, from @start on in the journal.
- */
-void durable_push(Store *store, guint64 start, StoreDone done, void *data);
+/** durable_init, durable_deinit: of a new store that has its context; of one that has nobody to
+ * tell any more. */
+void durable_init(Store *store);
+void durable_deinit(Store *store);
+/** durable_finish: waits for syncs under way and tells everybody. */
+void durable_finish(Store *store);
+/** durable_push: @done waits for the record that was just written, from @start on in the journal;
+ * to be told it takes the turn of @uid. */
+void durable_push(Store *store, guint64 start, uid_t uid, StoreDone done, void *data);
 /** durable_barrier: no call is told "durable" before the new journal and its name are. */
 void durable_barrier(Store *store);
-/** durable_first_sequence: the oldest record whose call still waits; G_MAXUINT64 = none. */
+/** durable_first_sequence: the oldest record whose call is not told yet; G_MAXUINT64 = none. */
 guint64 durable_first_sequence(const Store *store);
 
 /* ---- load.c ---- */

@@ -85,7 +85,7 @@ Store *store_open(const StoreOptions *options, GMainContext *context, GError **e
     store->syncer = worker_new("styxy-sync", context);
     store->writer = worker_new("styxy-snapshot", context);
     store->line = g_string_sized_new(4096);
-    g_queue_init(&store->pending);
+    durable_init(store);
     return store;
 }
 
@@ -100,9 +100,10 @@ Store *store_close(Store *store)
 {
     if (!store)
         return NULL;
-    worker_drain(store->syncer);
+    durable_finish(store);
     snapshot_abandon(store);
     stop_retry(store);
+    durable_deinit(store);
     worker_free(store->syncer);
     worker_free(store->writer);
     journal_unref(store->journal);
@@ -254,14 +255,14 @@ gboolean store_append(Store *store, const StoreOp *ops, size_t n_ops, GError **e
     return TRUE;
 }
 
-gboolean store_append_durable(Store *store, const StoreOp *ops, size_t n_ops, StoreDone done,
-                              void *data, GError **error)
+gboolean store_append_durable(Store *store, const StoreOp *ops, size_t n_ops, uid_t uid,
+                              StoreDone done, void *data, GError **error)
 {
     guint64 start = store->journal ? store->journal->size : 0;
 
     if (!store_append(store, ops, n_ops, error))
         return FALSE;
-    durable_push(store, start, done, data);
+    durable_push(store, start, uid, done, data);
     return TRUE;
 }
 
@@ -273,7 +274,7 @@ void store_compact(Store *store)
 
 gboolean store_idle(const Store *store)
 {
-    return g_queue_is_empty((GQueue *)&store->pending) && !store->snapshot &&
+    return g_queue_is_empty((GQueue *)&store->untold) && !store->snapshot &&
            worker_is_idle(store->syncer) && worker_is_idle(store->writer);
 }
 

@@ -153,16 +153,18 @@ gboolean store_start(Store *store, const StoreSource *source, const Id *boot_id,
 gboolean store_append(Store *store, const StoreOp *ops, size_t n_ops, GError **error);
 
 /** StoreDone: @error is NULL when the record is on the disk. From the main loop, never from within
- * the call. */
+ * the call. Takes a part of a millisecond at most. */
 typedef void (*StoreDone)(const GError *error, void *data);
 
 /**
  * store_append_durable: store_append(), and @done after an fdatasync that many calls share.
+ * @uid: for whom: those whom one sync serves are told user by user in turns, and each user's in the
+ *     order of their calls.
  * Returns: FALSE with @error, and @done is not called, when the write itself failed. After a failed
  *     sync the record is taken back as far as the disk allows, so memory must not have it either.
  */
-gboolean store_append_durable(Store *store, const StoreOp *ops, size_t n_ops, StoreDone done,
-                              void *data, GError **error);
+gboolean store_append_durable(Store *store, const StoreOp *ops, size_t n_ops, uid_t uid,
+                              StoreDone done, void *data, GError **error);
 
 /**
  * store_is_failed: whether the disk refused something and has not proven well since. Where the

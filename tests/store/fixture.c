@@ -291,7 +291,7 @@ gboolean fixture_grant_durable(Fixture *fixture, guint16 port, GError **error)
     StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
     Wait wait = {.fixture = fixture, .lease = lease};
 
-    if (!store_append_durable(fixture->store, &op, 1, on_durable, &wait, error))
+    if (!store_append_durable(fixture->store, &op, 1, 7, on_durable, &wait, error))
         return FALSE;
     g_assert_false(wait.done);
     while (!wait.done)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "fixture.h"
+#include "gate.h"
 #include "store/sys.h"
 
 /* More calls than any scenario makes: an end to a loop that would have none. */
@@ -300,7 +301,8 @@ static void test_sync(void)
         g_autoptr(Lease) lease = fixture_lease(port);
         StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
 
-        g_assert_true(store_append_durable(fixture->store, &op, 1, count_answer, &answers, &error));
+        g_assert_true(
+            store_append_durable(fixture->store, &op, 1, 7, count_answer, &answers, &error));
         g_assert_true(fixture_grant(fixture, (guint16)(port + 1000), &error));
     }
     while (answers.bad == 0)
@@ -409,50 +411,12 @@ static void test_left_over(void)
     fixture_assert_disk(fixture);
 }
 
-typedef struct Gate {
-    GMutex lock;
-    GCond changed;
-    guint syncs; /* begun */
-    guint let;   /* that may go on */
-} Gate;
-
-static int wait_at_gate(SysCall call, size_t *length, void *data)
-{
-    Gate *gate = data;
-
-    if (call != SYS_CALL_FDATASYNC)
-        return 0;
-    g_mutex_lock(&gate->lock);
-    gate->syncs++;
-    g_cond_broadcast(&gate->changed);
-    while (gate->syncs > gate->let)
-        g_cond_wait(&gate->changed, &gate->lock);
-    g_mutex_unlock(&gate->lock);
-    return 0;
-}
-
-static void await_sync(Gate *gate, guint n)
-{
-    g_mutex_lock(&gate->lock);
-    while (gate->syncs < n)
-        g_cond_wait(&gate->changed, &gate->lock);
-    g_mutex_unlock(&gate->lock);
-}
-
-static void let_go(Gate *gate, guint n)
-{
-    g_mutex_lock(&gate->lock);
-    gate->let = n;
-    g_cond_broadcast(&gate->changed);
-    g_mutex_unlock(&gate->lock);
-}
-
 static void append_durable(Fixture *fixture, Answers *answers)
 {
     g_autoptr(Lease) lease = fixture_lease(3000);
     StoreOp op = {.kind = STORE_PUT_LEASE, .lease = lease};
 
-    g_assert_true(store_append_durable(fixture->store, &op, 1, count_answer, answers, NULL));
+    g_assert_true(store_append_durable(fixture->store, &op, 1, 7, count_answer, answers, NULL));
 }
 
 /* A sync vouches for what was written before it began, all of it, and for nothing else. */
@@ -464,22 +428,22 @@ static void test_who_is_served(void)
 
     fixture_start(fixture);
     fixture_settle(fixture);
-    sys_set_hook(wait_at_gate, &gate);
+    sys_set_hook(gate_pass, &gate);
     append_durable(fixture, &first);
-    await_sync(&gate, 1);
+    gate_await(&gate, 1);
     for (guint i = 0; i < 50; i++)
         append_durable(fixture, &later);
-    let_go(&gate, 1);
+    gate_let(&gate, 1);
     while (first.good == 0)
         fixture_turn(fixture);
-    await_sync(&gate, 2);
+    gate_await(&gate, 2);
     while (g_main_context_iteration(fixture->context, FALSE))
         ;
     g_assert_cmpuint(later.good, ==, 0);
-    let_go(&gate, 100);
+    gate_let(&gate, 100);
     while (later.good < 50)
         fixture_turn(fixture);
-    g_assert_cmpuint(gate.syncs, ==, 2);
+    g_assert_cmpuint(gate.begun, ==, 2);
     fixture_close(fixture);
     sys_set_hook(NULL, NULL);
 }
@@ -498,7 +462,7 @@ static int cross(SysCall call, size_t *length, void *data)
     Crossing *crossing = data;
 
     if (call == SYS_CALL_FDATASYNC)
-        return wait_at_gate(call, length, &crossing->gate);
+        return gate_pass(call, length, &crossing->gate);
     return fail_write_and_truncate(call, length, &crossing->broken);
 }
 
@@ -530,8 +494,8 @@ static void test_sync_outlasts_failure(void)
     fixture_start(fixture);
     fixture_settle(fixture);
     sys_set_hook(cross, &crossing);
-    g_assert_true(store_append_durable(fixture->store, &op, 1, take_granted, &granted, NULL));
-    await_sync(&crossing.gate, 1);
+    g_assert_true(store_append_durable(fixture->store, &op, 1, 7, take_granted, &granted, NULL));
+    gate_await(&crossing.gate, 1);
     crossing.broken = TRUE;
     g_assert_false(fixture_grant(fixture, 3001, NULL));
     crossing.broken = FALSE;
@@ -541,7 +505,7 @@ static void test_sync_outlasts_failure(void)
         g_usleep(2000);
     }
     g_assert_false(granted.done);
-    let_go(&crossing.gate, 100);
+    gate_let(&crossing.gate, 100);
     while (!granted.done)
         fixture_turn(fixture);
     fixture_settle(fixture);

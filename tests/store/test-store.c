@@ -106,7 +106,7 @@ static void test_close_answers(void)
 
     fixture_start(fixture);
     for (guint i = 0; i < 100; i++)
-        g_assert_true(store_append_durable(fixture->store, &op, 1, count_done, &answered, NULL));
+        g_assert_true(store_append_durable(fixture->store, &op, 1, 7, count_done, &answered, NULL));
     g_assert_cmpuint(answered, ==, 0);
     fixture_close(fixture);
     g_assert_cmpuint(answered, ==, 100);
