@@ -232,13 +232,18 @@ static gboolean accept_certificate(SoupMessage *message, GTlsCertificate *certif
     return TRUE; /* a loopback address has no name to certify */
 }
 
+static SoupSession *session_new(GSocketConnectable *target)
+{
+    return soup_session_new_with_options("remote-connectable", target, "proxy-resolver", NULL,
+                                         "max-conns", 1, "max-conns-per-host", 1, "timeout", 0,
+                                         "idle-timeout", 0, "user-agent", "styxy", NULL);
+}
+
 static void send_request(HttpFetch *fetch)
 {
     SoupMessageHeaders *headers = NULL;
 
-    fetch->session = soup_session_new_with_options(
-        "remote-connectable", fetch->target, "proxy-resolver", NULL, "max-conns", 1,
-        "max-conns-per-host", 1, "timeout", 0, "idle-timeout", 0, "user-agent", "styxy", NULL);
+    fetch->session = session_new(fetch->target);
     /* A compressed body stays compressed: it is thrown away. */
     soup_session_remove_feature_by_type(fetch->session, SOUP_TYPE_CONTENT_DECODER);
     soup_session_remove_feature_by_type(fetch->session, SOUP_TYPE_AUTH_MANAGER);
@@ -301,8 +306,18 @@ static void http_cancel(HttpFetch *fetch)
     fetch_unref(fetch);
 }
 
+/* The first session loads GIO's modules. */
+static void http_prepare(void)
+{
+    g_autoptr(GSocketConnectable) target = g_network_address_new_loopback(1);
+
+    g_object_unref(session_new(target));
+    (void)g_tls_backend_get_default();
+}
+
 __attribute__((visibility("default"))) const HttpModule styxy_http_module = {
     .abi = HTTP_MODULE_ABI,
+    .prepare = http_prepare,
     .fetch = http_fetch,
     .cancel = http_cancel,
 };

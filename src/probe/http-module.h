@@ -9,7 +9,7 @@
  * Between http.c, which is linked into the daemon, and http-module.c, which is loaded when needed.
  * Both are built and installed together; the number is against a mix of two versions.
  */
-#define HTTP_MODULE_ABI 2
+#define HTTP_MODULE_ABI 3
 #define HTTP_MODULE_FILE "styxy-http.so"
 #define HTTP_MODULE_SYMBOL "styxy_http_module"
 
@@ -17,6 +17,10 @@ typedef struct HttpFetch HttpFetch;
 
 typedef struct HttpModule {
     guint abi;
+
+    /** prepare: once, after loading, in any thread: what the first check would do once and for all,
+     * which takes longer than the main loop may be kept. Blocks on the disk. */
+    void (*prepare)(void);
 
     /**
      * fetch: one check.

@@ -2,13 +2,11 @@
 #include "probe/http.h"
 
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <gio/gio.h>
 #include <netinet/in.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "probe/http-module.h"
+#include "probe/http-loader.h"
 
 /*
  * The line of checks that wait, and the module that makes them. What a check needs of HTTP is in
@@ -40,7 +38,9 @@ struct HttpChecker {
     GHashTable *owners; /* owner -> how many of those are his; without those that have none */
     GQueue waiting;
     GQueue running;
-    GSource *pump; /* owned, NULL = nothing to start */
+    GSource *pump;      /* owned, NULL = nothing to start */
+    HttpLoader *loader; /* owned, while the first checks wait for the module */
+    gboolean no_module; /* it cannot be loaded: those who wait are told so */
 };
 
 typedef struct Target {
@@ -161,28 +161,6 @@ gboolean http_url_check(const char *url, guint16 lease_port, const char *lease_a
                                        : "the host is not 127.0.0.1, [::1] or localhost");
 }
 
-/* Returns: NULL where it cannot be loaded; tried again with the next check. */
-static const HttpModule *load_module(void)
-{
-    static const HttpModule *module;
-    const char *folder = secure_getenv("STYXY_MODULE_DIR");
-    g_autofree char *path = NULL;
-    void *handle = NULL;
-    const HttpModule *found = NULL;
-
-    if (module)
-        return module;
-    path = g_build_filename(folder ? folder : STYXY_MODULE_DIR, HTTP_MODULE_FILE, NULL);
-    /* Stays for good: the types that it registers with GLib cannot be taken back. */
-    handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-    if (!handle)
-        return NULL;
-    found = dlsym(handle, HTTP_MODULE_SYMBOL);
-    if (found && found->abi == HTTP_MODULE_ABI)
-        module = found;
-    return module;
-}
-
 static void checker_unref(HttpChecker *checker)
 {
     if (--checker->references > 0)
@@ -274,7 +252,7 @@ static void on_gone(void *data)
 
 static void start(HttpChecker *checker, HttpCheck *check)
 {
-    const HttpModule *module = load_module();
+    const HttpModule *module = http_module();
     g_autofree char *address = NULL;
     g_autoptr(GError) error = NULL;
     guint16 port = 0;
@@ -328,13 +306,26 @@ static GList *next_waiting(const HttpChecker *checker)
     return NULL;
 }
 
+static void on_loaded(const HttpModule *module, void *data)
+{
+    HttpChecker *checker = data;
+
+    checker->loader = http_loader_free(checker->loader);
+    checker->no_module = module == NULL;
+    arm_pump(checker);
+}
+
 static gboolean pump(void *data)
 {
     HttpChecker *checker = data;
     gint64 end_usec = g_get_monotonic_time() + SLICE_USEC;
 
-    checker->references++; /* done callbacks may free it */
     g_clear_pointer(&checker->pump, g_source_unref);
+    if (!http_module() && !checker->no_module) {
+        checker->loader = http_loader_start(on_loaded, checker);
+        return G_SOURCE_REMOVE;
+    }
+    checker->references++; /* done callbacks may free it */
     while (!checker->closed && checker->fetches < checker->concurrency) {
         GList *link = next_waiting(checker);
 
@@ -348,13 +339,16 @@ static gboolean pump(void *data)
             break;
         }
     }
+    if (checker->waiting.length == 0)
+        checker->no_module = FALSE; /* the next one tries again */
     checker_unref(checker);
     return G_SOURCE_REMOVE;
 }
 
 static void arm_pump(HttpChecker *checker)
 {
-    if (checker->pump || checker->waiting.length == 0 || checker->fetches >= checker->concurrency)
+    if (checker->pump || checker->loader || checker->waiting.length == 0 ||
+        checker->fetches >= checker->concurrency)
         return;
     checker->pump = g_idle_source_new();
     g_source_set_priority(checker->pump, G_PRIORITY_DEFAULT);
@@ -379,6 +373,7 @@ HttpChecker *http_checker_free(HttpChecker *checker)
     if (!checker)
         return NULL;
     checker->closed = TRUE;
+    checker->loader = http_loader_free(checker->loader);
     while ((link = checker->waiting.head ? checker->waiting.head : checker->running.head))
         http_check_cancel(link->data);
     if (checker->pump) {
@@ -413,7 +408,7 @@ void http_check_cancel(HttpCheck *check)
 
     if (check->fetch) {
         g_queue_unlink(&checker->running, &check->link);
-        load_module()->cancel(check->fetch);
+        http_module()->cancel(check->fetch);
     } else {
         g_queue_unlink(&checker->waiting, &check->link);
     }

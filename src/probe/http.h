@@ -13,7 +13,8 @@
  *
  * HTTP itself is libsoup's work. Linking it costs 1.7 MiB of an idle daemon that may never be asked
  * for a check, so it sits in a module (styxy-http.so in $libdir/styxy, or in the folder that
- * STYXY_MODULE_DIR names, for a daemon that is not installed), loaded with the first check.
+ * STYXY_MODULE_DIR names, for a daemon that is not installed), loaded with the first check, by
+ * another thread.
  */
 typedef struct HttpChecker HttpChecker;
 typedef struct HttpCheck HttpCheck;
@@ -87,7 +88,8 @@ gboolean http_url_check(const char *url, guint16 lease_port, const char *lease_a
  */
 HttpChecker *http_checker_new(guint concurrency);
 
-/** http_checker_free: cancels all checks. NULL is fine. Returns: NULL. */
+/** http_checker_free: cancels all checks. Blocks where the module is being loaded, some 30 ms. NULL
+ * is fine. Returns: NULL. */
 HttpChecker *http_checker_free(HttpChecker *checker);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpChecker, http_checker_free)
 

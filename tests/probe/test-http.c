@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 
 #include "probe-test-util.h"
+#include "probe/http-loader.h"
 #include "util/fd.h"
 
 #define DEADLINE_USEC (60 * G_USEC_PER_SEC)
@@ -202,6 +204,7 @@ static gboolean is_settled(void *data)
 
 /* No service may keep the main loop for long; a busy machine may, some. */
 #define TURN_MAX_USEC (G_USEC_PER_SEC)
+#define TURN_CPU_USEC (10 * G_TIME_SPAN_MILLISECOND)
 
 static void check_url(const char *url, HttpVerdict expected, const char *reason)
 {
@@ -239,8 +242,49 @@ static void test_no_module(void)
 {
     g_assert_true(g_setenv("STYXY_MODULE_DIR", "/nonexistent", TRUE));
     check_path("127.0.0.1", port_v4, "/ok", HTTP_UNKNOWN, "module");
+    check_path("127.0.0.1", port_v4, "/ok", HTTP_UNKNOWN, "module");
     g_assert_true(g_setenv("STYXY_MODULE_DIR", module_dir, TRUE));
-    check_path("127.0.0.1", port_v4, "/ok", HTTP_HEALTHY, NULL);
+}
+
+static gint64 cpu_usec(void)
+{
+    struct timespec time;
+
+    g_assert_cmpint(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time), ==, 0);
+    return time.tv_sec * G_USEC_PER_SEC + time.tv_nsec / 1000;
+}
+
+/* Before any other check that loads it: meanwhile the loop goes on. */
+static void test_loading(void)
+{
+    g_autofree char *url = g_strdup_printf("http://127.0.0.1:%u/ok", port_v4);
+    HttpChecker *given_up = http_checker_new(2), *checker = http_checker_new(2);
+    Result never = {0}, result = {0};
+    gint64 deadline_usec = g_get_monotonic_time() + DEADLINE_USEC;
+    gint64 longest_usec = 0;
+
+    g_assert_null(http_module());
+    (void)http_check_start(given_up, OWNER, url, 20000, NULL, on_done, &never);
+    while (g_main_context_iteration(NULL, FALSE))
+        ;
+    given_up = http_checker_free(given_up); /* while it is being loaded */
+    g_assert_null(http_module());
+
+    (void)http_check_start(checker, OWNER, url, 20000, NULL, on_done, &result);
+    while (!result.settled && g_get_monotonic_time() < deadline_usec) {
+        gint64 before_usec = cpu_usec();
+
+        (void)g_main_context_iteration(NULL, TRUE);
+        longest_usec = MAX(longest_usec, cpu_usec() - before_usec);
+    }
+    g_test_message("the longest turn took %" G_GINT64_FORMAT " us of processor time", longest_usec);
+    g_assert_cmpint(result.verdict, ==, HTTP_HEALTHY);
+    g_assert_nonnull(http_module());
+    g_assert_false(never.settled);
+    if (!test_under_tool())
+        g_assert_cmpint(longest_usec, <, TURN_CPU_USEC);
+    g_free(result.reason);
+    checker = http_checker_free(checker);
 }
 
 typedef struct Manner {
@@ -612,6 +656,7 @@ int main(int argc, char **argv)
     g_test_add_func("/http/url", test_url);
     g_test_add_func("/http/targets", test_targets);
     g_test_add_func("/http/no-module", test_no_module);
+    g_test_add_func("/http/loading", test_loading);
     g_test_add_func("/http/manners", test_manners);
     g_test_add_func("/http/hosts", test_hosts);
     g_test_add_func("/http/refused", test_refused);
