@@ -93,16 +93,33 @@ static void client_free(Client *client)
     g_free(client);
 }
 
+/* Returns: what the client did wrong, or NULL where it has left by itself. */
+static const char *why_cut_off(int error)
+{
+    switch (error) {
+    case -ENOBUFS:
+    case -ETIMEDOUT:
+        return "it does not read what it asked for";
+    case -EMSGSIZE:
+        return "a message is longer than limits.message_bytes allows, or is long and carries "
+               "descriptors, or carries too many";
+    case -EBADMSG:
+        return "what it sends is no D-Bus";
+    default:
+        return NULL;
+    }
+}
+
 static void on_closed(int error, void *data)
 {
     Client *client = data;
+    const char *why = why_cut_off(error);
 
-    if (error == -ENOBUFS || error == -ETIMEDOUT)
-        event_client_cut_off(client->peer.uid, "it does not read what it asked for");
-    else if (error == -EMSGSIZE)
-        event_client_cut_off(client->peer.uid,
-                             "a message is longer than limits.message_bytes allows, or is long and "
-                             "carries descriptors, or carries too many");
+    if (why)
+        event_client_cut_off(client->peer.uid, why);
+    else
+        log_debug("A direct connection of uid %u has ended: %s", client->peer.uid,
+                  g_strerror(-error));
     client_free(client);
 }
 
