@@ -147,8 +147,10 @@ Monitor *monitor_new(Fuzz *fuzz);
 void monitor_free(Monitor *monitor);
 sd_bus *monitor_bus(Monitor *monitor);
 void monitor_process(Monitor *monitor);
-/** monitor_settle: while no call is under way: holds signals, answers and List together. */
-void monitor_settle(Monitor *monitor);
+/** monitor_compare: while no call is under way: holds signals, answers and List together. Returns:
+ * (transfer full): what does not agree yet, NULL = all does. monitor_settled() is called then. */
+char *monitor_compare(Monitor *monitor);
+void monitor_settled(Monitor *monitor);
 /** monitor_restarted: takes over what a new daemon has. */
 void monitor_restarted(Monitor *monitor);
 
