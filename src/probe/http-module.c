@@ -23,12 +23,13 @@
 
 struct HttpFetch {
     guint references; /* 1 for the deadline, 1 for the operation under way */
-    HttpVerdict (*again)(const char **ret_reason, void *data);
+    void (*again)(void *data);
     HttpDone done; /* NULL = told or cancelled */
     GDestroyNotify gone;
     void *data;
 
     GUri *uri;
+    GUri *next; /* owned, while it is asked whether to go there */
     GSocketConnectable *target;
     GCancellable *cancellable;
     GSource *deadline; /* owned, NULL = over */
@@ -60,6 +61,7 @@ static void fetch_unref(HttpFetch *fetch)
     disconnect(fetch);
     fetch->gone(fetch->data);
     g_clear_pointer(&fetch->uri, g_uri_unref);
+    g_clear_pointer(&fetch->next, g_uri_unref);
     g_object_unref(fetch->target);
     g_object_unref(fetch->cancellable);
     g_free(fetch->buffer);
@@ -170,17 +172,6 @@ static GUri *follow(const HttpFetch *fetch, const char *location)
     return g_steal_pointer(&next);
 }
 
-/* Asks who listens by now. Returns: FALSE where that was the end of the check. */
-static gboolean may_go_on(HttpFetch *fetch)
-{
-    const char *reason = "";
-    HttpVerdict verdict = fetch->done ? fetch->again(&reason, fetch->data) : HTTP_UNKNOWN;
-
-    if (verdict != HTTP_HEALTHY)
-        finish(fetch, verdict, reason);
-    return verdict == HTTP_HEALTHY;
-}
-
 static void on_answer(GObject *source, GAsyncResult *result, void *data)
 {
     HttpFetch *fetch = data;
@@ -206,16 +197,28 @@ static void on_answer(GObject *source, GAsyncResult *result, void *data)
             finish(fetch, HTTP_UNHEALTHY, "redirects to another host or port");
         } else if (fetch->redirects++ >= HTTP_REDIRECTS_MAX) {
             finish(fetch, HTTP_UNHEALTHY, "too many redirects");
-        } else if (may_go_on(fetch)) {
+        } else if (!fetch->done) {
+            finish(fetch, HTTP_UNKNOWN, "");
+        } else { /* the operation's reference waits, too */
             disconnect(fetch);
-            g_uri_unref(fetch->uri);
-            fetch->uri = g_steal_pointer(&next);
-            send_request(fetch);
+            fetch->next = g_steal_pointer(&next);
+            fetch->again(fetch->data);
         }
     } else {
         reason = g_strdup_printf("status %u", status);
         finish(fetch, HTTP_UNHEALTHY, reason);
     }
+}
+
+static void http_go_on(HttpFetch *fetch, HttpVerdict verdict, const char *reason)
+{
+    if (!fetch->done || verdict != HTTP_HEALTHY) {
+        finish(fetch, verdict, reason);
+        return;
+    }
+    g_uri_unref(fetch->uri);
+    fetch->uri = g_steal_pointer(&fetch->next);
+    send_request(fetch);
 }
 
 static void on_informational(SoupMessage *message, void *data)
@@ -232,18 +235,13 @@ static gboolean accept_certificate(SoupMessage *message, GTlsCertificate *certif
     return TRUE; /* a loopback address has no name to certify */
 }
 
-static SoupSession *session_new(GSocketConnectable *target)
-{
-    return soup_session_new_with_options("remote-connectable", target, "proxy-resolver", NULL,
-                                         "max-conns", 1, "max-conns-per-host", 1, "timeout", 0,
-                                         "idle-timeout", 0, "user-agent", "styxy", NULL);
-}
-
 static void send_request(HttpFetch *fetch)
 {
     SoupMessageHeaders *headers = NULL;
 
-    fetch->session = session_new(fetch->target);
+    fetch->session = soup_session_new_with_options(
+        "remote-connectable", fetch->target, "proxy-resolver", NULL, "max-conns", 1,
+        "max-conns-per-host", 1, "timeout", 0, "idle-timeout", 0, "user-agent", "styxy", NULL);
     /* A compressed body stays compressed: it is thrown away. */
     soup_session_remove_feature_by_type(fetch->session, SOUP_TYPE_CONTENT_DECODER);
     soup_session_remove_feature_by_type(fetch->session, SOUP_TYPE_AUTH_MANAGER);
@@ -272,8 +270,8 @@ static gboolean on_deadline(void *data)
 }
 
 static HttpFetch *http_fetch(const char *url, const char *address, guint16 port, guint timeout_msec,
-                             HttpVerdict (*again)(const char **ret_reason, void *data),
-                             HttpDone done, GDestroyNotify gone, void *data)
+                             void (*again)(void *data), HttpDone done, GDestroyNotify gone,
+                             void *data)
 {
     HttpFetch *fetch = g_new0(HttpFetch, 1);
 
@@ -303,21 +301,14 @@ static void http_cancel(HttpFetch *fetch)
     fetch->done = NULL;
     g_cancellable_cancel(fetch->cancellable);
     drop_deadline(fetch);
+    if (fetch->next) /* nothing is under way that could end */
+        fetch_unref(fetch);
     fetch_unref(fetch);
-}
-
-/* The first session loads GIO's modules. */
-static void http_prepare(void)
-{
-    g_autoptr(GSocketConnectable) target = g_network_address_new_loopback(1);
-
-    g_object_unref(session_new(target));
-    (void)g_tls_backend_get_default();
 }
 
 __attribute__((visibility("default"))) const HttpModule styxy_http_module = {
     .abi = HTTP_MODULE_ABI,
-    .prepare = http_prepare,
     .fetch = http_fetch,
+    .go_on = http_go_on,
     .cancel = http_cancel,
 };

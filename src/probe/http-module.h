@@ -6,10 +6,10 @@
 #include "probe/http.h"
 
 /*
- * Between http.c, which is linked into the daemon, and http-module.c, which is loaded when needed.
- * Both are built and installed together; the number is against a mix of two versions.
+ * Between http-thread.c, which is linked into the daemon, and http-module.c, which is loaded when
+ * needed. Both are built and installed together; the number is against a mix of two versions.
  */
-#define HTTP_MODULE_ABI 3
+#define HTTP_MODULE_ABI 4
 #define HTTP_MODULE_FILE "styxy-http.so"
 #define HTTP_MODULE_SYMBOL "styxy_http_module"
 
@@ -18,24 +18,23 @@ typedef struct HttpFetch HttpFetch;
 typedef struct HttpModule {
     guint abi;
 
-    /** prepare: once, after loading, in any thread: what the first check would do once and for all,
-     * which takes longer than the main loop may be kept. Blocks on the disk. */
-    void (*prepare)(void);
-
     /**
-     * fetch: one check.
+     * fetch: one check, on the thread-default main context.
      * @url: has passed http_url_check().
      * @address: numeric, NULL for both loopback addresses; @port: where to connect.
-     * @again: asked before each further connection, there too: HTTP_HEALTHY to go on, else the
-     *     verdict, with a static reason.
+     * @again: before each further connection, there too: go_on() or cancel() is the answer.
      * @done: the verdict, at most once, never from within this call.
      * @gone: exactly once and last, also after cancel: descriptors and memory are free again.
      */
     HttpFetch *(*fetch)(const char *url, const char *address, guint16 port, guint timeout_msec,
-                        HttpVerdict (*again)(const char **ret_reason, void *data), HttpDone done,
-                        GDestroyNotify gone, void *data);
+                        void (*again)(void *data), HttpDone done, GDestroyNotify gone, void *data);
 
-    /** cancel: @done will not be called, @gone will. Only before either was. */
+    /** go_on: the answer to @again, not from within it: HTTP_HEALTHY to connect, else the verdict,
+     * with @reason. */
+    void (*go_on)(HttpFetch *fetch, HttpVerdict verdict, const char *reason);
+
+    /** cancel: @done will not be called, @gone will, within a turn or two of the loop. Before
+     * @gone. */
     void (*cancel)(HttpFetch *fetch);
 } HttpModule;
 

@@ -6,11 +6,11 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include "probe/http-loader.h"
+#include "probe/http-thread.h"
 
 /*
- * The line of checks that wait, and the module that makes them. What a check needs of HTTP is in
- * http-module.c.
+ * The line of checks that wait, in the main loop. What a check needs of HTTP is in http-module.c,
+ * which runs in another thread (http-thread.c).
  */
 
 /* So long checks are started in one turn of the loop: each one is aimed, which asks the kernel. */
@@ -25,8 +25,8 @@ struct HttpCheck {
     HttpAim aim;
     HttpDone done;
     void *data;
-    HttpFetch *fetch; /* borrowed from the module; NULL while waiting in line */
-    GList link;       /* in waiting or in running */
+    HttpRun *run; /* borrowed; NULL while waiting in line */
+    GList link;   /* in waiting or in running */
 };
 
 /* Counted: the owner's reference, and one for each fetch whose end has not come yet. */
@@ -39,8 +39,7 @@ struct HttpChecker {
     GQueue waiting;
     GQueue running;
     GSource *pump;      /* owned, NULL = nothing to start */
-    HttpLoader *loader; /* owned, while the first checks wait for the module */
-    gboolean no_module; /* it cannot be loaded: those who wait are told so */
+    HttpThread *thread; /* owned, NULL once it is closed */
 };
 
 typedef struct Target {
@@ -187,36 +186,38 @@ static void tell(HttpCheck *check, HttpVerdict verdict, const char *reason)
 }
 
 /*
- * A fetch outlives its check when that is cancelled, so what the module carries is neither of them.
+ * A fetch outlives its check when that is cancelled, so what the thread carries is neither of them.
  */
-typedef struct Run {
+typedef struct Fetch {
     HttpChecker *checker; /* a reference */
     guint32 owner;
     HttpCheck *check; /* borrowed, NULL = told or cancelled */
-} Run;
+} Fetch;
 
 static void arm_pump(HttpChecker *checker);
 
 static void on_done(HttpVerdict verdict, const char *reason, void *data)
 {
-    Run *run = data;
-    HttpCheck *check = run->check;
+    Fetch *fetch = data;
+    HttpCheck *check = g_steal_pointer(&fetch->check);
 
-    run->check = NULL;
     g_queue_unlink(&check->checker->running, &check->link);
     tell(check, verdict, reason);
 }
 
 static HttpVerdict on_again(const char **ret_reason, void *data)
 {
-    const Run *run = data;
+    const Fetch *fetch = data;
     g_autofree char *address = NULL;
     HttpVerdict verdict;
 
-    if (!run->check || !run->check->aim)
+    /* Its time was up a moment ago. */
+    if (!fetch->check)
+        return HTTP_UNKNOWN;
+    if (!fetch->check->aim)
         return HTTP_HEALTHY;
-    verdict = run->check->aim(&address, ret_reason, run->check->data);
-    if (verdict != HTTP_HEALTHY || g_strcmp0(address, run->check->address) == 0)
+    verdict = fetch->check->aim(&address, ret_reason, fetch->check->data);
+    if (verdict != HTTP_HEALTHY || g_strcmp0(address, fetch->check->address) == 0)
         return verdict;
     *ret_reason = "its service listens elsewhere than before the redirection";
     return HTTP_UNKNOWN;
@@ -240,30 +241,26 @@ static void count_owner(HttpChecker *checker, guint32 owner, gint by)
 
 static void on_gone(void *data)
 {
-    Run *run = data;
+    Fetch *fetch = data;
 
-    run->checker->fetches--;
-    count_owner(run->checker, run->owner, -1);
-    if (!run->checker->closed)
-        arm_pump(run->checker);
-    checker_unref(run->checker);
-    g_free(run);
+    fetch->checker->fetches--;
+    count_owner(fetch->checker, fetch->owner, -1);
+    if (!fetch->checker->closed)
+        arm_pump(fetch->checker);
+    checker_unref(fetch->checker);
+    g_free(fetch);
 }
 
 static void start(HttpChecker *checker, HttpCheck *check)
 {
-    const HttpModule *module = http_module();
+    static const HttpRunCallbacks callbacks = {on_again, on_done, on_gone};
     g_autofree char *address = NULL;
     g_autoptr(GError) error = NULL;
     guint16 port = 0;
-    Run *run = NULL;
+    Fetch *fetch = NULL;
 
     if (!parse(check->url, &address, &port, &error)) {
         tell(check, HTTP_UNKNOWN, error->message);
-        return;
-    }
-    if (!module) {
-        tell(check, HTTP_UNKNOWN, "the module for HTTP checks cannot be loaded");
         return;
     }
     if (check->aim) {
@@ -275,14 +272,20 @@ static void start(HttpChecker *checker, HttpCheck *check)
             return;
         }
     }
-    run = g_new(Run, 1);
-    *run = (Run){.checker = checker, .owner = check->owner, .check = check};
+    fetch = g_new(Fetch, 1);
+    *fetch = (Fetch){.checker = checker, .owner = check->owner, .check = check};
+    check->run =
+        http_run_start(checker->thread, check->url, check->address ? check->address : address, port,
+                       check->timeout_msec, &callbacks, fetch);
+    if (!check->run) {
+        g_free(fetch);
+        tell(check, HTTP_UNKNOWN, "the thread for HTTP checks cannot be started");
+        return;
+    }
     checker->references++;
     checker->fetches++;
     count_owner(checker, check->owner, 1);
     g_queue_push_tail_link(&checker->running, &check->link);
-    check->fetch = module->fetch(check->url, check->address ? check->address : address, port,
-                                 check->timeout_msec, on_again, on_done, on_gone, run);
 }
 
 /* (nullable): the first in line whose owner has a place left. */
@@ -306,26 +309,13 @@ static GList *next_waiting(const HttpChecker *checker)
     return NULL;
 }
 
-static void on_loaded(const HttpModule *module, void *data)
-{
-    HttpChecker *checker = data;
-
-    checker->loader = http_loader_free(checker->loader);
-    checker->no_module = module == NULL;
-    arm_pump(checker);
-}
-
 static gboolean pump(void *data)
 {
     HttpChecker *checker = data;
     gint64 end_usec = g_get_monotonic_time() + SLICE_USEC;
 
-    g_clear_pointer(&checker->pump, g_source_unref);
-    if (!http_module() && !checker->no_module) {
-        checker->loader = http_loader_start(on_loaded, checker);
-        return G_SOURCE_REMOVE;
-    }
     checker->references++; /* done callbacks may free it */
+    g_clear_pointer(&checker->pump, g_source_unref);
     while (!checker->closed && checker->fetches < checker->concurrency) {
         GList *link = next_waiting(checker);
 
@@ -339,16 +329,13 @@ static gboolean pump(void *data)
             break;
         }
     }
-    if (checker->waiting.length == 0)
-        checker->no_module = FALSE; /* the next one tries again */
     checker_unref(checker);
     return G_SOURCE_REMOVE;
 }
 
 static void arm_pump(HttpChecker *checker)
 {
-    if (checker->pump || checker->loader || checker->waiting.length == 0 ||
-        checker->fetches >= checker->concurrency)
+    if (checker->pump || checker->waiting.length == 0 || checker->fetches >= checker->concurrency)
         return;
     checker->pump = g_idle_source_new();
     g_source_set_priority(checker->pump, G_PRIORITY_DEFAULT);
@@ -363,6 +350,7 @@ HttpChecker *http_checker_new(guint concurrency)
     checker->references = 1;
     checker->concurrency = MAX(concurrency, 1);
     checker->owners = g_hash_table_new(NULL, NULL);
+    checker->thread = http_thread_new();
     return checker;
 }
 
@@ -373,9 +361,9 @@ HttpChecker *http_checker_free(HttpChecker *checker)
     if (!checker)
         return NULL;
     checker->closed = TRUE;
-    checker->loader = http_loader_free(checker->loader);
     while ((link = checker->waiting.head ? checker->waiting.head : checker->running.head))
         http_check_cancel(link->data);
+    checker->thread = http_thread_free(checker->thread);
     if (checker->pump) {
         g_source_destroy(checker->pump);
         g_clear_pointer(&checker->pump, g_source_unref);
@@ -406,9 +394,9 @@ void http_check_cancel(HttpCheck *check)
 {
     HttpChecker *checker = check->checker;
 
-    if (check->fetch) {
+    if (check->run) {
         g_queue_unlink(&checker->running, &check->link);
-        http_module()->cancel(check->fetch);
+        http_run_cancel(check->run);
     } else {
         g_queue_unlink(&checker->waiting, &check->link);
     }

@@ -13,8 +13,8 @@
  *
  * HTTP itself is libsoup's work. Linking it costs 1.7 MiB of an idle daemon that may never be asked
  * for a check, so it sits in a module (styxy-http.so in $libdir/styxy, or in the folder that
- * STYXY_MODULE_DIR names, for a daemon that is not installed), loaded with the first check, by
- * another thread.
+ * STYXY_MODULE_DIR names, for a daemon that is not installed), loaded with the first check. It
+ * works in a thread of its own, so that neither it nor a service keeps the main loop.
  */
 typedef struct HttpChecker HttpChecker;
 typedef struct HttpCheck HttpCheck;
@@ -83,13 +83,14 @@ gboolean http_url_check(const char *url, guint16 lease_port, const char *lease_a
 
 /**
  * http_checker_new: for checks on the thread-default main context.
+ * Not where descriptors may have run out: GLib aborts then.
  * @concurrency: checks under way at one time, >= 1; others wait in line. One owner has at most half
  *     of the places, so that services which hang keep nobody else's waiting.
  */
 HttpChecker *http_checker_new(guint concurrency);
 
-/** http_checker_free: cancels all checks. Blocks where the module is being loaded, some 30 ms. NULL
- * is fine. Returns: NULL. */
+/** http_checker_free: cancels all checks. Blocks until they have ended: some milliseconds, 30 where
+ * the module is being loaded. NULL is fine. Returns: NULL. */
 HttpChecker *http_checker_free(HttpChecker *checker);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpChecker, http_checker_free)
 

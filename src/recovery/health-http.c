@@ -125,8 +125,6 @@ static void on_delay_over(void *data)
     g_autofree char *url = url_of(lease->health_url, lease->port);
 
     note->http_delay = NULL;
-    if (!monitor->http)
-        monitor->http = http_checker_new(CONCURRENCY);
     note->http = http_check_start(monitor->http, lease->uid, url,
                                   lease->health_timeout_msec > 0 ? lease->health_timeout_msec
                                                                  : settings->http_timeout_msec,
@@ -154,6 +152,11 @@ void health_http_cancel(HealthNote *note)
     if (note->http)
         http_check_cancel(note->http);
     note->http = NULL;
+}
+
+void health_http_init(HealthMonitor *monitor)
+{
+    monitor->http = http_checker_new(CONCURRENCY);
 }
 
 void health_http_free(HealthMonitor *monitor)

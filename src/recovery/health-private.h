@@ -22,7 +22,7 @@ struct HealthMonitor {
     gboolean watch_refused;   /* the kernel watches no more processes, and that was said */
     guint mass_failures;      /* sweeps in a row that were doubted as a whole */
     gint64 checked_usec;      /* CLOCK_REALTIME of the last finished sweep */
-    struct HttpChecker *http; /* owned, NULL until the first check */
+    struct HttpChecker *http; /* owned */
 };
 
 /** HealthNote: what is known of one lease beyond what the registry keeps. */
@@ -77,4 +77,8 @@ void health_forgive_restarts(HealthMonitor *monitor, Lease *lease);
 /** health_http_start: asks the lease's health_url; the verdict lands in the note. */
 void health_http_start(HealthMonitor *monitor, Lease *lease);
 void health_http_cancel(HealthNote *note);
+
+/** health_http_init, health_http_free: of the monitor. Its descriptor is taken at once: see
+ * http_checker_new(). */
+void health_http_init(HealthMonitor *monitor);
 void health_http_free(HealthMonitor *monitor);

@@ -239,6 +239,7 @@ HealthMonitor *health_monitor_new(Manager *manager)
     g_queue_init(&monitor->cleanups);
     monitor->restarts = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     g_queue_init(&monitor->unit_calls);
+    health_http_init(monitor);
     return monitor;
 }
 
