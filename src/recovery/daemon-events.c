@@ -96,12 +96,12 @@ void event_client_cut_off(uid_t uid, const char *why)
 {
     EventFields fields = {.n = 0};
 
-    if (!event_rate_allows())
+    if (!event_rate_allows_rare())
         return;
     event_add_number(&fields, "STYXY_UID", uid);
     event_add(&fields, "STYXY_REASON", why);
-    log_write(LOG_INFO, NULL, fields.field, fields.n, "cut off a direct connection of uid %u: %s",
-              uid, why);
+    log_write(LOG_INFO, MESSAGE_CLIENT_CUT_OFF, fields.field, fields.n,
+              "cut off a direct connection of uid %u: %s", uid, why);
 }
 
 void event_descriptor_unknown(int fd, const char *name)

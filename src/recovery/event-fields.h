@@ -21,3 +21,5 @@ void event_add_lease(EventFields *fields, const Lease *lease);
 
 /** event_rate_allows: whether a line that a client can cause may be written now. */
 gboolean event_rate_allows(void);
+/** event_rate_allows_rare: the same for lines of a kind that must not be lost among the others. */
+gboolean event_rate_allows_rare(void);

@@ -39,32 +39,45 @@ void event_add_lease(EventFields *fields, const Lease *lease)
     event_add(fields, "STYXY_UNIT", lease->unit);
 }
 
-static guint suppressed; /* lines of this interval */
+typedef struct Rate {
+    gint64 interval_start_usec;
+    guint lines;
+    guint suppressed; /* of this interval */
+} Rate;
+
+static Rate usual, rare;
+
+static gboolean rate_allows(Rate *rate)
+{
+    gint64 now_usec = g_get_monotonic_time();
+
+    if (now_usec - rate->interval_start_usec >= RATE_INTERVAL_USEC) {
+        if (rate->suppressed > 0) {
+            EventFields fields = {.n = 0};
+
+            event_add_number(&fields, "STYXY_SUPPRESSED", rate->suppressed);
+            log_write(LOG_INFO, MESSAGE_LINES_SUPPRESSED, fields.field, fields.n,
+                      "%u lines about what clients do were left out", rate->suppressed);
+        }
+        *rate = (Rate){.interval_start_usec = now_usec};
+    }
+    if (rate->lines < RATE_LINES) {
+        rate->lines++;
+        return TRUE;
+    }
+    rate->suppressed++;
+    metrics_count(METRIC_LOG_LINES_SUPPRESSED);
+    return FALSE;
+}
 
 gboolean event_rate_allows(void)
 {
-    static gint64 interval_start_usec;
-    static guint lines;
-    gint64 now_usec = g_get_monotonic_time();
+    return rate_allows(&usual);
+}
 
-    if (now_usec - interval_start_usec >= RATE_INTERVAL_USEC) {
-        if (suppressed > 0) {
-            EventFields fields = {.n = 0};
-
-            event_add_number(&fields, "STYXY_SUPPRESSED", suppressed);
-            log_write(LOG_INFO, MESSAGE_LINES_SUPPRESSED, fields.field, fields.n,
-                      "%u lines about grants, releases and conflicts were left out", suppressed);
-        }
-        interval_start_usec = now_usec;
-        lines = suppressed = 0;
-    }
-    if (lines < RATE_LINES) {
-        lines++;
-        return TRUE;
-    }
-    suppressed++;
-    metrics_count(METRIC_LOG_LINES_SUPPRESSED);
-    return FALSE;
+gboolean event_rate_allows_rare(void)
+{
+    return rate_allows(&rare);
 }
 
 void event_granted(const Lease *lease, guint attempts)
@@ -123,7 +136,7 @@ void event_conflict(const ConflictInfo *conflict)
 
 void event_conflicts_not_told(guint n)
 {
-    suppressed += n;
+    usual.suppressed += n;
     metrics_add(METRIC_LOG_LINES_SUPPRESSED, n);
     metrics_add(METRIC_CONFLICTS_NOT_TOLD, n);
 }

@@ -84,6 +84,7 @@ static void lost_connection(Actor *actor, int error)
 {
     Fuzz *fuzz = actor->fuzz;
 
+    fuzz_check_alive(fuzz); /* or it would be its end that is seen here */
     if (!actor->wanton)
         fuzz_fail(fuzz, "actor %u (uid %u, %s) was cut off: %s", actor->number, actor->uid,
                   actor->transport == TRANSPORT_BUS ? "bus" : "direct", g_strerror(-error));

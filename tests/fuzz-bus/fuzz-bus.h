@@ -40,6 +40,8 @@ typedef struct Fuzz {
 void fuzz_fail(const Fuzz *fuzz, const char *format, ...) G_GNUC_PRINTF(2, 3) G_GNUC_NORETURN;
 /** fuzz_check: fails with @wrong (transfer full) unless it is NULL. */
 void fuzz_check(const Fuzz *fuzz, const char *where, char *wrong);
+/** fuzz_check_alive: fails where the daemon has ended. */
+void fuzz_check_alive(const Fuzz *fuzz);
 
 /** fuzz_dice: 0 .. @n - 1. fuzz_one_in: TRUE once in @n times. */
 guint fuzz_dice(const Fuzz *fuzz, guint n);

@@ -110,7 +110,7 @@ static guint64 rss_kib(const Fuzz *fuzz)
 
 /* ---- one turn ---- */
 
-static void check_alive(const Fuzz *fuzz)
+void fuzz_check_alive(const Fuzz *fuzz)
 {
     int status;
 
@@ -193,7 +193,7 @@ static void turn(Run *run)
     process_all(run);
     if (fuzz_one_in(fuzz, 50))
         give_up_patient(run);
-    check_alive(fuzz);
+    fuzz_check_alive(fuzz);
 }
 
 static void drain(Run *run)
@@ -206,7 +206,7 @@ static void drain(Run *run)
         give_up_patient(run);
         wait_for_any(run, 100);
         process_all(run);
-        check_alive(&run->fuzz);
+        fuzz_check_alive(&run->fuzz);
     }
 }
 
@@ -248,7 +248,7 @@ static void end_life(Run *run, gboolean by_kill)
     int status;
 
     fuzz_check(fuzz, "throughout", pinger_free(run->pinger, run->times_usec));
-    check_alive(fuzz);
+    fuzz_check_alive(fuzz);
     if (by_kill) {
         fuzz->counts.kills++;
         if (!world_kill(fuzz->world))
