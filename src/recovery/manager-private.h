@@ -35,8 +35,8 @@ struct Manager {
     GQueue jobs;             /* of ManagerJob, all that wait */
     GQueue parked;           /* of ManagerJob, those that wait for another job's end */
     GQueue letting;          /* of Letting: releases that wait for the service manager */
-    guint releases_on_disk;  /* releases that wait for a sync */
-    guint grants_on_disk;    /* jobs that wait for a sync */
+    guint releases_on_disk;  /* releases that wait for a sync, or to be told of it */
+    guint grants_on_disk;    /* jobs that do */
     GHashTable *unrecorded;  /* lease id -> PendingEnd *, owned: ends that the disk refused */
     GQueue due_again;        /* of PendingEnd, owned: the same once the disk is back */
     Deadline *retry_ends;    /* of due_again; NULL = none */

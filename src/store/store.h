@@ -152,14 +152,14 @@ gboolean store_start(Store *store, const StoreSource *source, const Id *boot_id,
  */
 gboolean store_append(Store *store, const StoreOp *ops, size_t n_ops, GError **error);
 
-/** StoreDone: @error is NULL when the record is on the disk. From the main loop, never from within
- * the call. Takes a part of a millisecond at most. */
+/** StoreDone: @error is NULL when the record is on the disk. From the main loop or from within
+ * store_close(), never from within the call. */
 typedef void (*StoreDone)(const GError *error, void *data);
 
 /**
  * store_append_durable: store_append(), and @done after an fdatasync that many calls share.
  * @uid: for whom: those whom one sync serves are told user by user in turns, and each user's in the
- *     order of their calls.
+ *     order of their calls; those whom it fails all at once.
  * Returns: FALSE with @error, and @done is not called, when the write itself failed. After a failed
  *     sync the record is taken back as far as the disk allows, so memory must not have it either.
  */
@@ -176,7 +176,7 @@ gboolean store_is_failed(const Store *store, const char **ret_why);
 /** store_compact: starts a snapshot now, in slices between other work, written by the worker. */
 void store_compact(Store *store);
 
-/** store_idle: whether neither a sync nor a snapshot is under way. */
+/** store_idle: whether neither a sync nor a snapshot is under way, and everybody has been told. */
 gboolean store_idle(const Store *store);
 
 /**

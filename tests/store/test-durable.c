@@ -116,6 +116,36 @@ static void test_slices(void)
     drop(asked, G_N_ELEMENTS(asked));
 }
 
+static void test_idle(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(GPtrArray) told = g_ptr_array_new();
+    Asked asked[1 + MANY];
+    Gate gate = {.let = 0};
+
+    begin(fixture, &gate, told, asked, LONG_USEC);
+    ask(fixture, told, asked, 1, MANY, 7, LONG_USEC);
+    gate_let(&gate, 100);
+    while (told->len < G_N_ELEMENTS(asked)) {
+        g_assert_false(store_idle(fixture->store));
+        fixture_turn(fixture);
+    }
+    g_assert_true(store_idle(fixture->store));
+    sys_set_hook(NULL, NULL);
+    drop(asked, G_N_ELEMENTS(asked));
+}
+
+static void assert_on_disk(Fixture *fixture, guint n)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(StoreContents) contents = store_load(fixture->store, TRUE, &error);
+
+    g_assert_no_error(error);
+    g_assert_cmpuint(contents->leases->len, ==, n);
+    for (guint i = 0; i < n; i++)
+        g_assert_cmpuint(((const Lease *)contents->leases->pdata[i])->port, <, 3000 + n);
+}
+
 /* Who was served is not refused with those whom the next sync fails. */
 static void test_next_sync_fails(void)
 {
@@ -131,6 +161,10 @@ static void test_next_sync_fails(void)
         fixture_turn(fixture);
     ask(fixture, told, asked, 1 + MANY, MANY, 7, 0);
     gate_let(&gate, 100);
+    while (!asked[1 + MANY].refused)
+        fixture_turn(fixture);
+    g_assert_cmpuint(told->len, <, G_N_ELEMENTS(asked));
+    assert_on_disk(fixture, 1 + MANY); /* whatever happens to us before they are told */
     while (told->len < G_N_ELEMENTS(asked))
         fixture_turn(fixture);
     for (guint i = 0; i < G_N_ELEMENTS(asked); i++)
@@ -162,12 +196,46 @@ static void test_close(void)
     drop(asked, G_N_ELEMENTS(asked));
 }
 
+typedef struct Checked {
+    Fixture *fixture;
+    GPtrArray *told;
+    Asked asked[1];
+} Checked;
+
+static void on_checked(StoreContents *contents, const GError *error, void *data)
+{
+    Checked *checked = data;
+
+    g_assert_no_error(error);
+    (void)store_contents_free(contents);
+    ask(checked->fixture, checked->told, checked->asked, 0, 1, 7, 0);
+}
+
+/* A check that ends with the store may have more to write. */
+static void test_append_while_closing(void)
+{
+    g_autoptr(Fixture) fixture = fixture_new();
+    g_autoptr(GPtrArray) told = g_ptr_array_new();
+    Checked checked = {.fixture = fixture, .told = told};
+
+    fixture_start(fixture);
+    fixture_settle(fixture);
+    g_assert_true(store_check(fixture->store, TRUE, on_checked, &checked, NULL));
+    fixture_close(fixture);
+    g_assert_cmpuint(told->len, ==, 1);
+    g_assert_false(checked.asked[0].refused);
+    fixture_assert_disk(fixture);
+    drop(checked.asked, 1);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/durable/turns", test_turns);
     g_test_add_func("/durable/slices", test_slices);
+    g_test_add_func("/durable/idle", test_idle);
     g_test_add_func("/durable/next-sync-fails", test_next_sync_fails);
     g_test_add_func("/durable/close", test_close);
+    g_test_add_func("/durable/append-while-closing", test_append_while_closing);
     return g_test_run();
 }
