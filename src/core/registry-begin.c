@@ -125,7 +125,7 @@ static Outcome find_type(const Registry *registry, const char *name, const Servi
 }
 
 /* Quarantined leases belong to nobody who could ask for them again. */
-static Lease *find_reusable(const Registry *registry, const Reservation *like)
+Lease *registry_find_reusable(const Registry *registry, const Reservation *like)
 {
     const Lease *model = like->model;
     LeaseKey key = like->single ? LEASE_KEY_TYPE : LEASE_KEY_INSTANCE;
@@ -290,8 +290,7 @@ static Reservation *open_reservation(Registry *registry, const LeaseRequest *req
     reservation->usable = usable_part(range, request->privileged);
     reservation->count = request->count;
     reservation->conflicts = g_array_new(FALSE, FALSE, sizeof(guint16));
-    if (reservation->single || model->instance)
-        g_hash_table_add(registry->in_flight, reservation);
+    reservation_take_place(reservation);
     charges_add(registry->charges, model->uid, CHARGE_PENDING, reservation->count);
     registry->n_reservations++;
     return reservation;
@@ -323,7 +322,7 @@ Outcome registry_begin(Registry *registry, const LeaseRequest *request, gint64 n
     model = model_new(request, type);
     like = (Reservation){.model = model, .single = type && type->single};
     if (like.single || model->instance) {
-        Lease *reusable = find_reusable(registry, &like);
+        Lease *reusable = registry_find_reusable(registry, &like);
 
         if (reusable) {
             *ret_reservation = NULL;

@@ -51,6 +51,7 @@ struct Reservation {
     ChunkClaim *claim;       /* NULL = the commit makes no chunk known */
     Lease *model;            /* what its leases will be like, without id, port and times */
     gboolean single;
+    gboolean in_flight; /* others for the same lease wait for it */
     gboolean strict;
     guint16 requested; /* 0 = none */
     guint16 sticky;    /* 0 = none */
@@ -71,7 +72,13 @@ void registry_purge_cooldowns(Registry *registry, gint64 now_usec);
 void registry_remember(Registry *registry, const Lease *lease);
 void change_append(GArray *changes, ChangeKind kind, Lease *lease, Reason reason);
 
+/* registry-begin.c */
+/* The lease that a request like @like is answered with (nullable) (transfer none). */
+Lease *registry_find_reusable(const Registry *registry, const Reservation *like);
+
 /* reservation.c */
+/* The place of those who make others for the same lease wait. */
+void reservation_take_place(Reservation *reservation);
 /* Sets of tcp and udp that a port must not be in; @sets has room for 2 * N_PROTOCOLS. */
 size_t registry_busy_sets(const Registry *registry, Protocol protocol, gboolean with_cooldowns,
                           const PortSet **sets);

@@ -131,6 +131,25 @@ guint16 reservation_next(Reservation *reservation, gint64 now_usec);
 void reservation_restart(Reservation *reservation);
 
 /**
+ * reservation_yield: other requests for the same lease need not wait for this one until
+ * reservation_resume(): it pauses, or has long to search. Nothing where it makes nobody wait.
+ */
+void reservation_yield(Reservation *reservation);
+
+/**
+ * reservation_resume: before the grant of one that may have yielded.
+ * Returns: FALSE where it must not be granted, because another request has been granted the lease
+ *     (reservation_reusable()) or is just being granted it.
+ */
+gboolean reservation_resume(Reservation *reservation);
+
+/**
+ * reservation_reusable: (nullable) (transfer none): the lease that was granted to another request
+ * since reservation_yield(), which is the answer to this one, too. It may be ending.
+ */
+Lease *reservation_reusable(const Reservation *reservation);
+
+/**
  * reservation_conflict: the kernel refused @port, one of the candidate's ports. Puts it on
  * cooldown, for the request's protocols, until @now_usec (CLOCK_MONOTONIC) plus the configured
  * time, and remembers it among the conflicts. Without conflict recovery in the configuration

@@ -271,6 +271,43 @@ void registry_commit(Registry *registry, Reservation *reservation, GPtrArray *le
     reservation_free(reservation);
 }
 
+static gboolean is_shared(const Reservation *reservation)
+{
+    return reservation->single || reservation->model->instance;
+}
+
+void reservation_take_place(Reservation *reservation)
+{
+    if (reservation->in_flight || !is_shared(reservation))
+        return;
+    reservation->in_flight = TRUE;
+    g_hash_table_add(reservation->registry->in_flight, reservation);
+}
+
+void reservation_yield(Reservation *reservation)
+{
+    if (reservation->in_flight)
+        g_hash_table_remove(reservation->registry->in_flight, reservation);
+    reservation->in_flight = FALSE;
+}
+
+gboolean reservation_resume(Reservation *reservation)
+{
+    if (reservation->in_flight || !is_shared(reservation))
+        return TRUE;
+    if (reservation_reusable(reservation) ||
+        g_hash_table_contains(reservation->registry->in_flight, reservation))
+        return FALSE;
+    reservation_take_place(reservation);
+    return TRUE;
+}
+
+Lease *reservation_reusable(const Reservation *reservation)
+{
+    return is_shared(reservation) ? registry_find_reusable(reservation->registry, reservation)
+                                  : NULL;
+}
+
 Reservation *reservation_free(Reservation *reservation)
 {
     Registry *registry;
@@ -279,8 +316,7 @@ Reservation *reservation_free(Reservation *reservation)
         return NULL;
     registry = reservation->registry;
     give_up_candidate(reservation);
-    if (reservation->single || reservation->model->instance)
-        g_hash_table_remove(registry->in_flight, reservation);
+    reservation_yield(reservation);
     charges_drop(registry->charges, reservation->model->uid, CHARGE_PENDING, reservation->count);
     chunk_claim_free(reservation->claim);
     registry->n_reservations--;

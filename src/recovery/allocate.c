@@ -343,6 +343,35 @@ static void reuse(ManagerJob *job, Lease *reused)
     finish(job, OUTCOME_OK, NULL, leases, TRUE);
 }
 
+gboolean job_reuse(ManagerJob *job)
+{
+    Lease *reusable = reservation_reusable(job->reservation);
+
+    if (!reusable || reusable->ending)
+        return FALSE;
+    job_close_held(job);
+    reuse(job, lease_ref(reusable));
+    return TRUE;
+}
+
+gboolean job_take_place(ManagerJob *job)
+{
+    if (job_reuse(job))
+        return FALSE;
+    if (reservation_resume(job->reservation))
+        return TRUE;
+    job_close_held(job);
+    reservation_restart(job->reservation);
+    park(job);
+    return FALSE;
+}
+
+void job_yield(ManagerJob *job)
+{
+    reservation_yield(job->reservation);
+    manager_wake_parked(job->manager);
+}
+
 static void begin(ManagerJob *job)
 {
     Manager *manager = job->manager;
@@ -369,10 +398,10 @@ static void begin(ManagerJob *job)
 
 static void job_run(ManagerJob *job)
 {
-    if (job->reservation)
-        job_search(job);
-    else
+    if (!job->reservation)
         begin(job);
+    else if (!job_reuse(job))
+        job_search(job);
 }
 
 /* ---- the outside ----------------------------------------------------------------------------- */

@@ -529,6 +529,8 @@ static void end_round(ManagerJob *job)
 {
     const Configuration *config = job->manager->config;
 
+    if (job_reuse(job))
+        return;
     if (++job->round >= rounds_allowed(job) || !waiting_can_help(job)) {
         refuse(job);
         return;
@@ -537,6 +539,7 @@ static void end_round(ManagerJob *job)
     job_tell_conflicts(job);
     metrics_count(METRIC_CONFLICT_RETRIES);
     job_wait(job, job->backoff_msec);
+    job_yield(job);
     job->backoff_msec =
         MIN(job->backoff_msec * config->conflict_backoff_multiplier, BACKOFF_MAX_MSEC);
     reservation_restart(job->reservation);
@@ -560,7 +563,8 @@ static gboolean search(ManagerJob *job, guint probes_max)
         switch (try_candidate(job, first, &busy_port, &code)) {
         case PROBE_FREE:
             searches_remove(searches, job);
-            job_candidate_found(job);
+            if (job_take_place(job))
+                job_candidate_found(job);
             return FALSE;
         case PROBE_UNKNOWN:
             refuse_unknown(job, busy_port, code);
@@ -592,4 +596,5 @@ void job_search(ManagerJob *job)
         return;
     job_enqueue(job);
     searches_add(searches, job);
+    job_yield(job);
 }

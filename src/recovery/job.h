@@ -37,6 +37,19 @@ struct ManagerJob {
  */
 void job_search(ManagerJob *job);
 
+/**
+ * job_take_place: a candidate is found: nobody else may have been granted the same lease meanwhile.
+ * Returns: FALSE where somebody was, or is about to: the job has ended with that lease, or waits.
+ */
+gboolean job_take_place(ManagerJob *job);
+
+/** job_reuse: Returns: whether the job has ended with a lease that was granted to another request
+ * meanwhile. */
+gboolean job_reuse(ManagerJob *job);
+
+/** job_yield: whoever waits for the same lease may go on: this one has long to search or pauses. */
+void job_yield(ManagerJob *job);
+
 /** job_step: a few candidates more, of a job among the searches. The job may end in it. */
 void job_step(ManagerJob *job);
 

@@ -311,10 +311,42 @@ static void test_suggest(void)
     g_assert_error(error, OUTCOME_ERROR, OUTCOME_INVALID_ARGUMENT);
 }
 
+/* Who pauses makes nobody wait, and is answered with what was granted meanwhile. */
+static void test_yield(void)
+{
+    static const LeaseRequest one = FIXTURE_REQUEST("ai"), two = FIXTURE_REQUEST_AS(7, 1, "ai");
+    g_autoptr(Registry) registry = standard();
+    g_autoptr(Reservation) paused = fixture_open(registry, &one);
+    g_autoptr(Reservation) second = NULL;
+    Lease *granted = NULL;
+
+    reservation_yield(paused);
+    reservation_yield(paused);
+    g_assert_true(reservation_resume(paused)); /* nobody else was there */
+    g_assert_cmpint(fixture_refused(registry, &two, NULL), ==, OUTCOME_BUSY);
+
+    reservation_yield(paused);
+    second = fixture_open(registry, &two);
+    g_assert_false(reservation_resume(paused));
+    g_assert_null(reservation_reusable(paused));
+    second = reservation_free(second);
+    second = fixture_open(registry, &two); /* which the other did not take the place of */
+    paused = reservation_free(paused);
+    g_assert_cmpint(fixture_refused(registry, &one, NULL), ==, OUTCOME_BUSY);
+
+    reservation_yield(second);
+    paused = fixture_open(registry, &one);
+    g_assert_cmpuint(reservation_next(paused, 0), !=, 0);
+    granted = fixture_commit(registry, g_steal_pointer(&paused));
+    g_assert_false(reservation_resume(second));
+    g_assert_true(reservation_reusable(second) == granted);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/registry/singleton", test_singleton);
+    g_test_add_func("/registry/yield", test_yield);
     g_test_add_func("/registry/instance", test_instance);
     g_test_add_func("/registry/sticky", test_sticky);
     g_test_add_func("/registry/sticky-privileged", test_sticky_privileged);

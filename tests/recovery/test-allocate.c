@@ -381,6 +381,59 @@ static void test_singleton(void)
     g_assert_cmpuint(registry_count(f->manager->registry), ==, 1);
 }
 
+/* Who waits for one port keeps nobody from the lease, and gets it, too. */
+static void test_singleton_paused(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    int fd = outsider_bind(11405, SOCK_STREAM);
+    g_autoptr(Ask) loud =
+        fixture_ask_with(f, FIXTURE_REQUEST("ai", .port = 11405, .strict = TRUE, .uid = 7),
+                         (AllocateOptions){.retries = 100});
+    g_autoptr(Ask) quiet = fixture_ask(f, FIXTURE_REQUEST("ai"));
+
+    g_assert_cmpuint(loud->answers, ==, 0);
+    ask_wait(quiet);
+    g_assert_cmpint(quiet->outcome, ==, OUTCOME_OK);
+    g_assert_false(quiet->reused);
+    g_assert_cmpuint(loud->answers, ==, 0);
+    (void)fd_close(fd);
+    ask_wait(loud);
+    g_assert_cmpint(loud->outcome, ==, OUTCOME_OK);
+    g_assert_true(loud->reused);
+    g_assert_true(loud->leases->pdata[0] == quiet->leases->pdata[0]);
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 1);
+    g_assert_null(fixture_lease(f, 11405));
+}
+
+/* The same with a hundred of them, some of whom search for long. */
+static void test_singleton_crowd(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    Ask *asks[100];
+    int fds[10];
+
+    for (guint i = 0; i < G_N_ELEMENTS(fds); i++)
+        fds[i] = outsider_bind((guint16)(11400 + i), SOCK_STREAM);
+    for (guint i = 0; i < G_N_ELEMENTS(asks); i++)
+        asks[i] = fixture_ask_with(
+            f,
+            FIXTURE_REQUEST("ai", .uid = i % 3,
+                            .lifetime = i % 2 ? LIFETIME_PERSISTENT : LIFETIME_AUTO),
+            (AllocateOptions){.retries = 100});
+    fixture_run(f, 50);
+    (void)fd_close(fds[4]);
+    for (guint i = 0; i < G_N_ELEMENTS(asks); i++) {
+        ask_wait(asks[i]);
+        g_assert_cmpint(asks[i]->outcome, ==, OUTCOME_OK);
+        g_assert_cmpuint(((Lease *)asks[i]->leases->pdata[0])->port, ==, 11404);
+        asks[i] = ask_free(asks[i]);
+    }
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 1);
+    for (guint i = 0; i < G_N_ELEMENTS(fds); i++)
+        if (i != 4)
+            (void)fd_close(fds[i]);
+}
+
 static void test_instance(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
@@ -462,18 +515,16 @@ static void test_cancel_wakes(void)
     g_autoptr(Fixture) f = fixture_started(NULL);
     g_autoptr(Ask) first = NULL;
     g_autoptr(Ask) second = NULL;
-    int fd = outsider_bind(11400, SOCK_STREAM);
-    LeaseRequest request = FIXTURE_REQUEST("ai", .port = 11400, .strict = TRUE);
 
-    first = fixture_ask(f, request);
+    first = fixture_ask(f, FIXTURE_REQUEST("ai", .lifetime = LIFETIME_PERSISTENT));
     g_assert_nonnull(first->job);
     second = fixture_ask(f, FIXTURE_REQUEST("ai"));
     g_assert_nonnull(second->job);
     cancel(first);
-    (void)fd_close(fd);
     ask_wait(second);
     g_assert_cmpint(second->outcome, ==, OUTCOME_OK);
-    g_assert_false(second->reused);
+    g_assert_false(second->reused); /* what the first one got had to end */
+    g_assert_cmpuint(registry_count(f->manager->registry), ==, 1);
 }
 
 static void test_cancel_parked(void)
@@ -606,6 +657,8 @@ int main(int argc, char *argv[])
     g_test_add_func("/socket/of-singleton", test_socket_of_singleton);
     g_test_add_func("/socket/past-time-wait", test_socket_past_time_wait);
     g_test_add_func("/waiting/singleton", test_singleton);
+    g_test_add_func("/waiting/singleton-paused", test_singleton_paused);
+    g_test_add_func("/waiting/singleton-crowd", test_singleton_crowd);
     g_test_add_func("/waiting/instance", test_instance);
     g_test_add_func("/waiting/ending", test_ending);
     g_test_add_func("/cancel/pause", test_cancel_pause);
