@@ -51,7 +51,7 @@ void health_socket_made(HealthMonitor *monitor, Lease *lease, int fd)
  */
 static HttpVerdict aim(char **ret_address, const char **ret_reason, void *data)
 {
-    const HealthNote *note = data;
+    HealthNote *note = data;
     const Lease *lease = note->lease;
     g_autofree char *url = url_of(lease->health_url, lease->port);
     g_autoptr(SocketTable) table = socket_table_dump_deep(
@@ -60,6 +60,7 @@ static HttpVerdict aim(char **ret_address, const char **ret_reason, void *data)
     guint n = http_url_targets(url, lease->address, targets);
     gboolean foreign = FALSE;
 
+    note->http_foreign = FALSE;
     if (!table) {
         *ret_reason = "who listens on its port could not be found out";
         return HTTP_UNKNOWN;
@@ -76,6 +77,7 @@ static HttpVerdict aim(char **ret_address, const char **ret_reason, void *data)
             break;
         }
     }
+    note->http_foreign = foreign;
     *ret_reason = foreign ? "somebody else listens on its port" : "nobody listens where it asks";
     return foreign ? HTTP_UNKNOWN : HTTP_UNHEALTHY;
 }

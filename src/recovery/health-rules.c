@@ -59,8 +59,9 @@ HealthVerdict health_judge(const Lease *lease, const HealthSight *sight,
             verdict.seen = TRUE;
             return verdict;
         }
-        /* That it listens again does not say that it is well again: its next good answer does. A
-         * bad one within the grace of a restart says nothing either way. */
+        /* That it listens again does not say that it is well again: its next good answer does,
+         * unless there is none to be had. A bad one within the grace of a restart says nothing
+         * either way. */
         if (lease->health_url && lease->health == HEALTH_FAILING && !sight->is_unasked &&
             sight->http_healthy != FACT_YES) {
             verdict.seen = TRUE;

@@ -17,10 +17,12 @@
 
 /** HealthSight: what one sweep saw. */
 typedef struct HealthSight {
-    Fact served;         /* see observe_served() */
-    Fact http_healthy;   /* verdict of an HTTP check since the last sweep, UNKNOWN = none */
-    gboolean is_young;   /* it may be on its way: see health_is_young() */
-    gboolean is_unasked; /* its HTTP check is not made, and no answer before was bad */
+    Fact served;       /* see observe_served() */
+    Fact http_healthy; /* verdict of an HTTP check since the last sweep, UNKNOWN = none */
+    gboolean is_young; /* it may be on its way: see health_is_young() */
+    /* Its HTTP check is not made, but neither because somebody else listens, nor was its last
+     * answer a bad one. */
+    gboolean is_unasked;
 } HealthSight;
 
 typedef struct HealthVerdict {

@@ -142,7 +142,8 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
     HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
     HealthSight sight = {.served = served,
                          .http_healthy = note ? note->http_healthy : FACT_UNKNOWN,
-                         .is_unasked = note && note->http_unasked && !note->http_ill};
+                         .is_unasked =
+                             note && note->http_unasked && !note->http_ill && !note->http_foreign};
     HealthVerdict verdict;
 
     /* Its age tells nothing of one that is well, and most are. */
@@ -156,12 +157,16 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
     if (verdict.stale && served == FACT_NO && !is_unused_now(lease))
         return;
     if (note) {
-        if (served == FACT_NO)
+        if (served == FACT_NO) { /* what comes next is another */
             note->http_unasked = NULL;
+            note->http_ill = FALSE;
+        }
         if (sight.http_healthy == FACT_NO && verdict.reason == REASON_UNHEALTHY)
             verdict.why = note->http_why;
-        if (sight.http_healthy != FACT_UNKNOWN)
-            note->http_ill = sight.http_healthy == FACT_NO;
+        if (sight.http_healthy == FACT_YES)
+            note->http_ill = FALSE;
+        else if (sight.http_healthy == FACT_NO && !sight.is_young)
+            note->http_ill = TRUE;
         note->http_healthy = FACT_UNKNOWN; /* each answer counts once */
     }
     if (verdict.why)

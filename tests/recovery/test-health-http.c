@@ -271,6 +271,32 @@ static void test_foreign(void)
 }
 
 /* His own service on one address does not have him ask that of another on the other one. */
+/* Who takes the port of a service that is gone does not make its lease well. */
+static void test_foreign_squatter(void)
+{
+    g_autoptr(Fixture) f =
+        fixture_started("{\"recovery\": {\"health_monitoring\": {\"max_failures\": 1000}}}");
+    Lease *lease = NULL;
+    Web web;
+
+    if (!may_be_another())
+        return;
+    lease = fixture_grant(f, WITH_URL(.uid = OWNER));
+    web_start_as(&web, OWNER, "127.0.0.1", lease->port);
+    fixture_wait(f, web_asked(&web) >= 2 && lease->health == HEALTH_ACTIVE);
+    web_stop(&web);
+    fixture_wait(f, lease->health == HEALTH_FAILING);
+    web_start_as(&web, ANOTHER, "127.0.0.1", lease->port);
+    wait_unasked(f, 5);
+    g_assert_cmpint(lease->health, ==, HEALTH_FAILING);
+    g_assert_cmpuint(lease->failures, >, 0);
+    g_assert_cmpuint(web_asked(&web), ==, 0);
+    web_stop(&web);
+    web_start_as(&web, OWNER, "127.0.0.1", lease->port);
+    fixture_wait(f, lease->health == HEALTH_ACTIVE);
+    web_stop(&web);
+}
+
 static void test_foreign_family(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
@@ -436,6 +462,7 @@ int main(int argc, char *argv[])
     g_test_add_func("/http/url", test_http_url);
     g_test_add_func("/http/under-way", test_http_under_way);
     g_test_add_func("/http/foreign", test_foreign);
+    g_test_add_func("/http/foreign-squatter", test_foreign_squatter);
     g_test_add_func("/http/foreign-family", test_foreign_family);
     g_test_add_func("/http/foreign-allowed", test_foreign_allowed);
     g_test_add_func("/http/handed-over", test_handed_over);
