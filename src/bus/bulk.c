@@ -2,18 +2,20 @@
 #include "bus/bulk.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "bus/errors.h"
 #include "bus/sd-bus-auto.h"
 
 /* Answers that may wait, of all callers, of one user, and of one caller: half of them are for
- * others than one who asks without end. */
+ * others than one who asks without end. The last ones are for those who have to look after it. */
 #define WAITING_MAX 256
 #define WAITING_PER_USER_MAX 128
 #define WAITING_PER_CALLER_MAX 8
+#define WAITING_KEPT 16
 
 /* Bytes of long answers that lie with slow readers: of one user and of all. Beyond it the next one
- * waits; it goes on when they read, or are cut off for not reading. */
+ * waits, unless it is for those; it goes on when they read, or are cut off for not reading. */
 #define UNREAD_PER_USER_MAX BULK_BYTES_MAX
 #define UNREAD_ALL_MAX (2 * BULK_BYTES_MAX)
 
@@ -115,6 +117,11 @@ static void forget_what_was_read(BulkQueue *queue)
     }
 }
 
+static gboolean looks_after_it(const Caller *caller)
+{
+    return caller->uid == 0 || caller->uid == geteuid();
+}
+
 static size_t unread_of_user(const BulkQueue *queue, uid_t uid)
 {
     size_t bytes = 0;
@@ -131,13 +138,12 @@ static BulkJob *next_job(BulkQueue *queue)
     if (queue->current || !queue->jobs.head)
         return queue->current;
     forget_what_was_read(queue);
-    if (queue->unread_bytes >= UNREAD_ALL_MAX)
-        return NULL;
     for (GList *node = queue->jobs.head; node; node = node->next) {
         BulkJob *job = node->data;
         const Caller *caller = job->call->caller;
 
         if (job->reply && !has_unsent(caller->connection) &&
+            (queue->unread_bytes < UNREAD_ALL_MAX || looks_after_it(caller)) &&
             unread_of_user(queue, caller->uid) < UNREAD_PER_USER_MAX)
             return job;
     }
@@ -155,9 +161,25 @@ static void refuse(BulkJob *job, Outcome outcome, const char *message)
     call_refuse(call, error);
 }
 
+/* Users take turns: the others of @uid wait behind those of everybody else. */
+static void let_others_first(BulkQueue *queue, uid_t uid)
+{
+    GList *node = queue->jobs.head, *next = NULL;
+
+    for (guint n = queue->jobs.length; n > 0; n--, node = next) {
+        next = node->next;
+        if (((const BulkJob *)node->data)->call->caller->uid != uid)
+            continue;
+        g_queue_unlink(&queue->jobs, node);
+        g_queue_push_tail_link(&queue->jobs, node);
+    }
+}
+
 /* Writes one portion. Returns: whether the job is over, and freed. */
 static gboolean advance(BulkJob *job)
 {
+    BulkQueue *queue = job->queue;
+    uid_t uid = job->call->caller->uid;
     int r = job->step(job->reply, job->call, &job->bytes, job->state);
 
     job->queue->current = job;
@@ -178,6 +200,7 @@ static gboolean advance(BulkJob *job)
         note_unread(job->queue, caller, job->bytes);
     }
     job_free(job);
+    let_others_first(queue, uid);
     return TRUE;
 }
 
@@ -191,8 +214,8 @@ static gboolean has_room(const BulkQueue *queue, const Caller *caller, guint of_
         of_user += other->uid == caller->uid;
         of_caller += other == caller;
     }
-    return queue->jobs.length < WAITING_MAX && of_user < of_user_max &&
-           of_caller < WAITING_PER_CALLER_MAX;
+    return queue->jobs.length < WAITING_MAX - (looks_after_it(caller) ? 0 : WAITING_KEPT) &&
+           of_user < of_user_max && of_caller < WAITING_PER_CALLER_MAX;
 }
 
 gboolean bulk_hold(BulkQueue *queue, Call *call, guint of_user_max, GError **error)

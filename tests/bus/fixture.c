@@ -354,6 +354,17 @@ sd_bus *fixture_connect(const char *address)
     return bus;
 }
 
+sd_bus *fixture_connect_as(const Fixture *fixture, uid_t uid)
+{
+    sd_bus *bus = NULL;
+
+    /* who is at the other end is who he is when he connects: unix(7), SO_PEERCRED */
+    g_assert_cmpint(setresuid((uid_t)-1, uid, (uid_t)-1), ==, 0);
+    bus = fixture_connect(fixture->direct_address);
+    g_assert_cmpint(setresuid((uid_t)-1, 0, (uid_t)-1), ==, 0);
+    return bus;
+}
+
 int fixture_as(uid_t uid, int (*func)(Fixture *fixture, const void *data), Fixture *fixture,
                const void *data)
 {

@@ -58,6 +58,8 @@ void fixture_wait_server(Fixture *fixture);
 
 /** fixture_connect: a client connection that is through its handshake. Owned by the caller. */
 sd_bus *fixture_connect(const char *address);
+/** fixture_connect_as: the same to the direct socket, as somebody else. Root only. */
+sd_bus *fixture_connect_as(const Fixture *fixture, uid_t uid);
 
 /** fixture_write_configuration: @text replaces the file that Reload reads. */
 void fixture_write_configuration(Fixture *fixture, const char *text);

@@ -16,14 +16,6 @@ typedef struct Asker {
     guint16 port;
 } Asker;
 
-static void asker_connect(Asker *asker, const Fixture *fixture, uid_t uid)
-{
-    /* who is at the other end is who he is when he connects: unix(7), SO_PEERCRED */
-    g_assert_cmpint(setresuid((uid_t)-1, uid, (uid_t)-1), ==, 0);
-    asker->bus = fixture_connect(fixture->direct_address);
-    g_assert_cmpint(setresuid((uid_t)-1, 0, (uid_t)-1), ==, 0);
-}
-
 static int on_granted(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     Asker *asker = userdata;
@@ -58,9 +50,9 @@ static void test_users_take_turns(void)
     Asker many[CONNECTIONS] = {0}, quiet[2] = {0};
 
     for (guint i = 0; i < CONNECTIONS; i++)
-        asker_connect(&many[i], fixture, NOBODY);
+        many[i].bus = fixture_connect_as(fixture, NOBODY);
     for (guint i = 0; i < G_N_ELEMENTS(quiet); i++)
-        asker_connect(&quiet[i], fixture, 0);
+        quiet[i].bus = fixture_connect_as(fixture, 0);
     g_assert_cmpint(kill(fixture->server, SIGSTOP), ==, 0);
     for (guint i = 0; i < CONNECTIONS; i++)
         asker_ask(&many[i]);

@@ -3,6 +3,8 @@
 /* Long answers that are not read. */
 #include "fixture.h"
 
+#include <unistd.h>
+
 #include <string.h>
 
 #include "bus/ports-iface.h"
@@ -90,9 +92,49 @@ static void test_unread_lists(void)
     }
 }
 
+static int on_any(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+    return 0;
+}
+
+/* Two users fill all places and all bytes with what they do not read. */
+static void test_unread_of_others(void)
+{
+    enum { CONNECTIONS = 120, EACH = 3 };
+    static const uid_t uids[] = {65533, 65534};
+    g_autoptr(Fixture) fixture = NULL;
+    g_autoptr(sd_bus) root = NULL;
+    g_autoptr(sd_bus_message) block = NULL;
+    sd_bus *others[CONNECTIONS];
+
+    if (getuid() != 0) {
+        g_test_skip("not root");
+        return;
+    }
+    fixture = fixture_new(FIXTURE_DIRECT, "\"block_size\": 2000");
+    root = fixture_connect(fixture->direct_address);
+    block = call_ok(root, "AllocateBlock", "sqa{sv}", "big", 2000, 0);
+    for (guint i = 0; i < CONNECTIONS; i++) {
+        others[i] = fixture_connect_as(fixture, uids[i % G_N_ELEMENTS(uids)]);
+        for (guint j = 0; j < EACH; j++)
+            g_assert_cmpint(sd_bus_call_method_async(others[i], NULL, PORTS_NAME, PORTS_PATH,
+                                                     PORTS_INTERFACE, "List", on_any, NULL, "a{sv}",
+                                                     0),
+                            >=, 0);
+        g_assert_cmpint(sd_bus_flush(others[i]), >=, 0);
+    }
+    for (guint i = 0; i < 20; i++) {
+        G_GNUC_UNUSED g_autoptr(sd_bus_message) list = call_ok(root, "List", "a{sv}", 0);
+        G_GNUC_UNUSED g_autoptr(sd_bus_message) scan = call_ok(root, "Scan", "qq", 1, 65535);
+    }
+    for (guint i = 0; i < CONNECTIONS; i++)
+        sd_bus_close_unref(others[i]);
+}
+
 int main(int argc, char **argv)
 {
     fixture_init(&argc, &argv);
     g_test_add_func("/bus/unread/lists", test_unread_lists);
+    g_test_add_func("/bus/unread/of-others", test_unread_of_others);
     return g_test_run();
 }
