@@ -94,7 +94,7 @@ static void finish(const AllocateResult *result, Call *call, AppendGrant append)
     /* Nobody can know of a grant whose answer did not go out. A broken connection is another
      * matter: the caller may call again with the same instance. */
     if (r < 0 && r != -ENOTCONN && r != -ECONNRESET && undo)
-        manager_release(manager, result->leases, REASON_RELEASED, NULL, NULL);
+        manager_undo_grant(manager, result->leases);
 }
 
 static void allocate_done(const AllocateResult *result, void *data)

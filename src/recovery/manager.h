@@ -143,6 +143,12 @@ typedef void (*ReleaseDone)(const GError *error, void *data);
 void manager_release(Manager *manager, GPtrArray *leases, Reason reason, ReleaseDone done,
                      void *data);
 
+/**
+ * manager_undo_grant: from within AllocateDone, where the answer cannot reach the caller: nobody
+ * would know of @leases. Tried again where the disk refuses.
+ */
+void manager_undo_grant(Manager *manager, GPtrArray *leases);
+
 /** manager_client_gone: a connection ended: its LIFETIME_CLIENT leases end, its jobs are the bus's.
  */
 void manager_client_gone(Manager *manager, const char *client);

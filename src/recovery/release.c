@@ -253,6 +253,12 @@ void manager_end(Manager *manager, Lease *lease, Reason reason)
     manager_release(manager, one, reason, end_done, end);
 }
 
+void manager_undo_grant(Manager *manager, GPtrArray *leases)
+{
+    for (guint i = 0; i < leases->len; i++)
+        manager_end(manager, leases->pdata[i], REASON_RELEASED);
+}
+
 /* Much may have happened while the disk was away: each end is asked anew whether it is still due.
  */
 static void end_again(Manager *manager, Lease *lease, Reason reason)
