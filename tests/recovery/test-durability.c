@@ -3,6 +3,7 @@
 /* What the disk has to do with it: nothing is granted or released that was not recorded. */
 #include "fixture.h"
 
+#include "gate.h"
 #include "store/sys.h"
 
 static void wait_healthy(Fixture *f)
@@ -32,6 +33,61 @@ static void test_others_do_not_wait(void)
     g_autoptr(Ask) ask = fixture_ask(f, FIXTURE_REQUEST("dev"));
 
     g_assert_cmpuint(ask->answers, ==, 1);
+}
+
+/* How many of @what were told before that of @port. */
+static guint told_before(const Fixture *f, const char *what, guint16 port)
+{
+    g_autofree char *wanted = g_strdup_printf("%s %u", what, port);
+    guint n = 0;
+
+    for (guint i = 0; i < f->told->len; i++) {
+        const char *told = f->told->pdata[i];
+
+        if (g_str_has_prefix(told, wanted))
+            return n;
+        n += g_str_has_prefix(told, what);
+    }
+    g_error("%s was not told", wanted);
+}
+
+/* One sync serves a crowd of one user's, and one of another's. */
+static void test_users_take_turns(void)
+{
+    g_autoptr(Fixture) f = fixture_started(NULL);
+    LeaseRequest loud = FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PERSISTENT, .uid = 7);
+    LeaseRequest quiet = FIXTURE_REQUEST("dev", .lifetime = LIFETIME_PERSISTENT, .uid = 8);
+    g_autoptr(Ask) last = NULL;
+    Ask *crowd[20];
+    Gate gate = {.let = 0};
+
+    fixture_wait(f, store_idle(f->manager->store));
+    sys_set_hook(gate_pass, &gate);
+    for (guint i = 0; i < G_N_ELEMENTS(crowd); i++) {
+        crowd[i] = fixture_ask(f, loud);
+        if (i == 0)
+            gate_await(&gate, 1);
+    }
+    last = fixture_ask(f, quiet);
+    gate_let(&gate, 2);
+    ask_wait(last);
+    for (guint i = 0; i < G_N_ELEMENTS(crowd); i++)
+        ask_wait(crowd[i]);
+    g_assert_cmpuint(told_before(f, "allocated", ((Lease *)last->leases->pdata[0])->port), <=, 2);
+
+    for (guint i = 0; i < G_N_ELEMENTS(crowd); i++) {
+        manager_release(f->manager, crowd[i]->leases, REASON_RELEASED, NULL, NULL);
+        if (i == 0)
+            gate_await(&gate, 3);
+    }
+    manager_release(f->manager, last->leases, REASON_RELEASED, NULL, NULL);
+    gate_let(&gate, 100);
+    fixture_wait(f, registry_count(f->manager->registry) == 0);
+    g_assert_cmpuint(told_before(f, "released", ((Lease *)last->leases->pdata[0])->port), <=, 2);
+    for (guint i = 0; i < G_N_ELEMENTS(crowd); i++)
+        crowd[i] = ask_free(crowd[i]);
+    fixture_stop(f);
+    sys_set_hook(NULL, NULL);
 }
 
 /* ---- refused by the disk ---- */
@@ -388,6 +444,7 @@ int main(int argc, char *argv[])
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/disk/persistent-waits", test_persistent_waits);
     g_test_add_func("/disk/others-do-not-wait", test_others_do_not_wait);
+    g_test_add_func("/disk/users-take-turns", test_users_take_turns);
     g_test_add_func("/disk/grant-refused", test_grant_refused);
     g_test_add_func("/disk/sync-refused", test_sync_refused);
     g_test_add_func("/disk/release-refused", test_release_refused);
