@@ -2,9 +2,12 @@
 #include "probe/http.h"
 
 #include <gio/gio.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "probe-test-util.h"
@@ -486,6 +489,43 @@ static void test_cancel(void)
         g_assert_false(results[i].settled);
 }
 
+/* Somebody who takes connections and says nothing, be it HTTP or TLS. */
+static void test_free_at_once(void)
+{
+    static const char *const schemes[] = {"http", "https"};
+
+    for (guint i = 0; i < G_N_ELEMENTS(schemes); i++) {
+        struct sockaddr_in address = {.sin_family = AF_INET,
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t length = sizeof(address);
+        AUTO_FD silent = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        AUTO_FD taken = -1;
+        g_autofree char *url = NULL;
+        HttpChecker *checker = http_checker_new(2);
+        Result result = {0};
+        struct pollfd asked = {.events = POLLIN};
+        gint64 began_usec;
+
+        g_assert_no_errno(bind(silent, (const struct sockaddr *)&address, length));
+        g_assert_no_errno(listen(silent, 4));
+        g_assert_no_errno(getsockname(silent, (struct sockaddr *)&address, &length));
+        url = g_strdup_printf("%s://127.0.0.1:%u/", schemes[i], ntohs(address.sin_port));
+        (void)http_check_start(checker, OWNER, url, 60000, NULL, on_done, &result);
+        while (g_main_context_iteration(NULL, FALSE))
+            ;
+        taken = accept4(silent, NULL, NULL, SOCK_CLOEXEC);
+        g_assert_cmpint(taken, >=, 0);
+        asked.fd = taken;
+        g_assert_cmpint(poll(&asked, 1, 10000), ==, 1); /* or it has begun its handshake */
+        began_usec = g_get_monotonic_time();
+        checker = http_checker_free(checker);
+        g_test_message("%s: %" G_GINT64_FORMAT " us", schemes[i],
+                       g_get_monotonic_time() - began_usec);
+        g_assert_cmpint(g_get_monotonic_time() - began_usec, <, G_USEC_PER_SEC);
+        g_assert_false(result.settled);
+    }
+}
+
 static void free_checker(HttpVerdict verdict, const char *reason, void *data)
 {
     HttpChecker **checker = data;
@@ -685,6 +725,7 @@ int main(int argc, char **argv)
     g_test_add_func("/http/aim", test_aim);
     g_test_add_func("/http/fair", test_fair);
     g_test_add_func("/http/free-within", test_free_within);
+    g_test_add_func("/http/free-at-once", test_free_at_once);
     g_test_add_func("/http/thousand", test_thousand);
     status = g_test_run();
 
