@@ -132,9 +132,10 @@ void reservation_restart(Reservation *reservation);
 
 /**
  * reservation_yield: other requests for the same lease need not wait for this one until
- * reservation_resume(): it pauses, or has long to search. Nothing where it makes nobody wait.
+ * reservation_resume(): it pauses, or has long to search.
+ * Returns: FALSE where it made nobody wait.
  */
-void reservation_yield(Reservation *reservation);
+gboolean reservation_yield(Reservation *reservation);
 
 /**
  * reservation_resume: before the grant of one that may have yielded.

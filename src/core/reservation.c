@@ -284,11 +284,13 @@ void reservation_take_place(Reservation *reservation)
     g_hash_table_add(reservation->registry->in_flight, reservation);
 }
 
-void reservation_yield(Reservation *reservation)
+gboolean reservation_yield(Reservation *reservation)
 {
-    if (reservation->in_flight)
-        g_hash_table_remove(reservation->registry->in_flight, reservation);
+    if (!reservation->in_flight)
+        return FALSE;
+    g_hash_table_remove(reservation->registry->in_flight, reservation);
     reservation->in_flight = FALSE;
+    return TRUE;
 }
 
 gboolean reservation_resume(Reservation *reservation)
@@ -316,7 +318,7 @@ Reservation *reservation_free(Reservation *reservation)
         return NULL;
     registry = reservation->registry;
     give_up_candidate(reservation);
-    reservation_yield(reservation);
+    (void)reservation_yield(reservation);
     charges_drop(registry->charges, reservation->model->uid, CHARGE_PENDING, reservation->count);
     chunk_claim_free(reservation->claim);
     registry->n_reservations--;

@@ -6,6 +6,8 @@
 
 #include "probe/http-module.h"
 
+#define END_USEC (5 * G_USEC_PER_SEC)
+
 /*
  * The two sides share nothing but notes, which are delivered in their order. What follows is marked
  * with the side that may touch it.
@@ -18,6 +20,9 @@ struct HttpThread {
     const HttpModule *module;   /* thread: NULL until it is loaded */
     guint fetches;              /* thread */
     gboolean ending;            /* thread */
+    GMutex lock;
+    GCond ended_changed;
+    gboolean ended; /* under the lock */
 };
 
 /* Counted: main holds one reference until "gone", each note one. */
@@ -215,7 +220,13 @@ static void *work(void *data)
     g_main_context_push_thread_default(thread->context);
     while (!thread->ending || thread->fetches > 0)
         (void)g_main_context_iteration(thread->context, TRUE);
+    while (g_main_context_iteration(thread->context, FALSE))
+        ; /* what libsoup has still to put away */
     g_main_context_pop_thread_default(thread->context);
+    g_mutex_lock(&thread->lock);
+    thread->ended = TRUE;
+    g_cond_signal(&thread->ended_changed);
+    g_mutex_unlock(&thread->lock);
     return NULL;
 }
 
@@ -227,19 +238,40 @@ HttpThread *http_thread_new(void)
 
     thread->main_context = g_main_context_ref_thread_default();
     thread->context = g_main_context_new();
+    g_mutex_init(&thread->lock);
+    g_cond_init(&thread->ended_changed);
     return thread;
+}
+
+/* A library that hangs must not keep the daemon from leaving. */
+static gboolean end_in_time(HttpThread *thread)
+{
+    gint64 end_usec = g_get_monotonic_time() + END_USEC;
+    gboolean ended = TRUE;
+
+    post(thread->context, &(Note){.deliver = end, .thread = thread});
+    g_mutex_lock(&thread->lock);
+    while (!thread->ended && ended)
+        ended = g_cond_wait_until(&thread->ended_changed, &thread->lock, end_usec);
+    ended = thread->ended;
+    g_mutex_unlock(&thread->lock);
+    if (ended)
+        (void)g_thread_join(thread->thread);
+    return ended;
 }
 
 HttpThread *http_thread_free(HttpThread *thread)
 {
     if (!thread)
         return NULL;
-    if (thread->thread) {
-        post(thread->context, &(Note){.deliver = end, .thread = thread});
-        (void)g_thread_join(thread->thread);
+    if (thread->thread && !end_in_time(thread)) {
+        g_warning("the thread for HTTP checks does not end, it is left alone");
+        return NULL;
     }
     g_main_context_unref(thread->context);
     g_main_context_unref(thread->main_context);
+    g_mutex_clear(&thread->lock);
+    g_cond_clear(&thread->ended_changed);
     g_free(thread);
     return NULL;
 }

@@ -18,7 +18,8 @@ typedef struct HttpRun HttpRun;
 HttpThread *http_thread_new(void);
 
 /** http_thread_free: all runs are cancelled or over. Blocks until the thread has ended: where the
- * module is being loaded some 30 ms. NULL is fine. Returns: NULL. */
+ * module is being loaded some 30 ms, five seconds at most, after which it is left alone with what
+ * it has. NULL is fine. Returns: NULL. */
 HttpThread *http_thread_free(HttpThread *thread);
 
 /** HttpRunCallbacks: as of HttpModule, but from the main context. */

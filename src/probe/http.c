@@ -211,9 +211,6 @@ static HttpVerdict on_again(const char **ret_reason, void *data)
     g_autofree char *address = NULL;
     HttpVerdict verdict;
 
-    /* Its time was up a moment ago. */
-    if (!fetch->check)
-        return HTTP_UNKNOWN;
     if (!fetch->check->aim)
         return HTTP_HEALTHY;
     verdict = fetch->check->aim(&address, ret_reason, fetch->check->data);

@@ -368,8 +368,8 @@ gboolean job_take_place(ManagerJob *job)
 
 void job_yield(ManagerJob *job)
 {
-    reservation_yield(job->reservation);
-    manager_wake_parked(job->manager);
+    if (reservation_yield(job->reservation))
+        manager_wake_parked(job->manager);
 }
 
 static void begin(ManagerJob *job)
@@ -400,7 +400,7 @@ static void job_run(ManagerJob *job)
 {
     if (!job->reservation)
         begin(job);
-    else if (!job_reuse(job))
+    else if (job_take_place(job))
         job_search(job);
 }
 

@@ -101,6 +101,7 @@ static void on_verdict(HttpVerdict verdict, const char *reason, void *data)
     switch (verdict) {
     case HTTP_HEALTHY:
         note->http_healthy = FACT_YES;
+        note->http_answered = TRUE;
         return;
     case HTTP_UNHEALTHY:
         metrics_count(METRIC_HTTP_CHECKS_FAILED);
@@ -127,6 +128,7 @@ static void on_delay_over(void *data)
     g_autofree char *url = url_of(lease->health_url, lease->port);
 
     note->http_delay = NULL;
+    note->http_foreign = FALSE;
     note->http = http_check_start(monitor->http, lease->uid, url,
                                   lease->health_timeout_msec > 0 ? lease->health_timeout_msec
                                                                  : settings->http_timeout_msec,

@@ -44,6 +44,7 @@ typedef struct HealthNote {
     const char *http_why;      /* interned; of FACT_NO */
     gboolean http_ill;         /* its last answer was a bad one */
     const char *http_unasked;  /* interned; why its check is not made, NULL = it is */
+    gboolean http_answered;    /* it has had a good one */
     gboolean http_foreign;     /* somebody else listens where the last check would have asked */
     guint32 socket_inode;      /* of the socket that was handed over, 0 = none */
     Deadline *http_delay;      /* a check is due; NULL = none */

@@ -142,10 +142,13 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
     HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
     HealthSight sight = {.served = served,
                          .http_healthy = note ? note->http_healthy : FACT_UNKNOWN,
-                         .is_unasked =
-                             note && note->http_unasked && !note->http_ill && !note->http_foreign};
+                         .is_unasked = note && note->http_unasked && !note->http_ill};
     HealthVerdict verdict;
 
+    /* Whose service was asked once, and is not what listens now, is not well. Where it never was
+     * (a proxy of another user stands before it, say), nothing better can be known. */
+    if (sight.is_unasked && note->http_foreign && note->http_answered)
+        sight.is_unasked = FALSE;
     /* Its age tells nothing of one that is well, and most are. */
     if (served == FACT_NO || sight.http_healthy == FACT_NO)
         sight.is_young = health_is_young(monitor, lease);
@@ -165,7 +168,7 @@ static void judge(Sweep *sweep, Lease *lease, Fact served)
             verdict.why = note->http_why;
         if (sight.http_healthy == FACT_YES)
             note->http_ill = FALSE;
-        else if (sight.http_healthy == FACT_NO && !sight.is_young)
+        else if (sight.http_healthy == FACT_NO && served != FACT_NO && !sight.is_young)
             note->http_ill = TRUE;
         note->http_healthy = FACT_UNKNOWN; /* each answer counts once */
     }

@@ -102,10 +102,11 @@ Store *store_close(Store *store)
         return NULL;
     durable_finish(store);
     snapshot_abandon(store);
-    durable_finish(store); /* whose check that ended may have appended */
-    stop_retry(store);
+    durable_finish(store); /* a check that ended there may have appended */
+    snapshot_abandon(store); /* and that have begun another */
     worker_free(store->syncer);
     worker_free(store->writer);
+    stop_retry(store);
     durable_deinit(store);
     journal_unref(store->journal);
     journal_unref(store->old_journal);

@@ -320,12 +320,12 @@ static void test_yield(void)
     g_autoptr(Reservation) second = NULL;
     Lease *granted = NULL;
 
-    reservation_yield(paused);
-    reservation_yield(paused);
+    g_assert_true(reservation_yield(paused));
+    g_assert_false(reservation_yield(paused));
     g_assert_true(reservation_resume(paused)); /* nobody else was there */
     g_assert_cmpint(fixture_refused(registry, &two, NULL), ==, OUTCOME_BUSY);
 
-    reservation_yield(paused);
+    g_assert_true(reservation_yield(paused));
     second = fixture_open(registry, &two);
     g_assert_false(reservation_resume(paused));
     g_assert_null(reservation_reusable(paused));
@@ -334,7 +334,7 @@ static void test_yield(void)
     paused = reservation_free(paused);
     g_assert_cmpint(fixture_refused(registry, &one, NULL), ==, OUTCOME_BUSY);
 
-    reservation_yield(second);
+    g_assert_true(reservation_yield(second));
     paused = fixture_open(registry, &one);
     g_assert_cmpuint(reservation_next(paused, 0), !=, 0);
     granted = fixture_commit(registry, g_steal_pointer(&paused));

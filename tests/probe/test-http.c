@@ -206,7 +206,7 @@ static gboolean is_settled(void *data)
 
 /* No service may keep the main loop for long; a busy machine may, some. */
 #define TURN_MAX_USEC (G_USEC_PER_SEC)
-#define TURN_CPU_USEC (3 * G_TIME_SPAN_MILLISECOND)
+#define TURN_CPU_USEC (10 * G_TIME_SPAN_MILLISECOND)
 
 static void check_url_with(HttpChecker *checker, const char *url, HttpVerdict expected,
                            const char *reason)

@@ -270,7 +270,6 @@ static void test_foreign(void)
     web_stop(&web);
 }
 
-/* His own service on one address does not have him ask that of another on the other one. */
 /* Who takes the port of a service that is gone does not make its lease well. */
 static void test_foreign_squatter(void)
 {
@@ -297,6 +296,7 @@ static void test_foreign_squatter(void)
     web_stop(&web);
 }
 
+/* His own service on one address does not have him ask that of another on the other one. */
 static void test_foreign_family(void)
 {
     g_autoptr(Fixture) f = fixture_started(NULL);
