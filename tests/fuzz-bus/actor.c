@@ -80,14 +80,14 @@ static void connect_actor(Actor *actor)
 }
 
 /* The connection is gone: fine where it had earned that. */
-static void lost_connection(Actor *actor, int error)
+static void lost_connection(Actor *actor, const char *why)
 {
     Fuzz *fuzz = actor->fuzz;
 
     fuzz_check_alive(fuzz); /* or it would be its end that is seen here */
     if (!actor->wanton)
         fuzz_fail(fuzz, "actor %u (uid %u, %s) was cut off: %s", actor->number, actor->uid,
-                  actor->transport == TRANSPORT_BUS ? "bus" : "direct", g_strerror(-error));
+                  actor->transport == TRANSPORT_BUS ? "bus" : "direct", why);
     fuzz->counts.cuts++;
     actor_drop(actor);
 }
@@ -103,7 +103,7 @@ static int on_answer(sd_bus_message *reply, void *data, sd_bus_error *error)
             fuzz_fail(fuzz, "%s of actor %u is not answered",
                       pending->method ? pending->method->member : "a wrong call",
                       pending->actor->number);
-        lost_connection(pending->actor, -ECONNRESET);
+        lost_connection(pending->actor, sd_bus_message_get_error(reply)->message);
         return 1;
     }
     fuzz->counts.answers++;
@@ -131,7 +131,7 @@ void actor_send(Actor *actor, sd_bus_message *m, Pending *pending)
     }
     sd_bus_message_unref(m);
     if (r < 0)
-        lost_connection(actor, r);
+        lost_connection(actor, g_strerror(-r));
 }
 
 void actor_step(Actor *actor)
@@ -157,7 +157,7 @@ void actor_process(Actor *actor)
         int r = sd_bus_process(bus, NULL);
 
         if (r < 0 && actor->bus == bus)
-            lost_connection(actor, r);
+            lost_connection(actor, g_strerror(-r));
         sd_bus_unref(bus);
         if (r == 0)
             return;
