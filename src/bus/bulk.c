@@ -2,20 +2,20 @@
 #include "bus/bulk.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "bus/errors.h"
 #include "bus/sd-bus-auto.h"
 
 /* Answers that may wait, of all callers, of one user, and of one caller: half of them are for
- * others than one who asks without end. The last ones are for those who have to look after it. */
+ * others than one who asks without end. The last ones are for administrators. */
 #define WAITING_MAX 256
 #define WAITING_PER_USER_MAX 128
 #define WAITING_PER_CALLER_MAX 8
 #define WAITING_KEPT 16
 
 /* Bytes of long answers that lie with slow readers: of one user and of all. Beyond it the next one
- * waits, unless it is for those; it goes on when they read, or are cut off for not reading. */
+ * waits, unless it is an administrator's; it goes on when they read, or are cut off for not
+ * reading. */
 #define UNREAD_PER_USER_MAX BULK_BYTES_MAX
 #define UNREAD_ALL_MAX (2 * BULK_BYTES_MAX)
 
@@ -117,11 +117,6 @@ static void forget_what_was_read(BulkQueue *queue)
     }
 }
 
-static gboolean looks_after_it(const Caller *caller)
-{
-    return caller->uid == 0 || caller->uid == geteuid();
-}
-
 static size_t unread_of_user(const BulkQueue *queue, uid_t uid)
 {
     size_t bytes = 0;
@@ -143,7 +138,7 @@ static BulkJob *next_job(BulkQueue *queue)
         const Caller *caller = job->call->caller;
 
         if (job->reply && !has_unsent(caller->connection) &&
-            (queue->unread_bytes < UNREAD_ALL_MAX || looks_after_it(caller)) &&
+            (queue->unread_bytes < UNREAD_ALL_MAX || caller->administrator) &&
             unread_of_user(queue, caller->uid) < UNREAD_PER_USER_MAX)
             return job;
     }
@@ -214,7 +209,7 @@ static gboolean has_room(const BulkQueue *queue, const Caller *caller, guint of_
         of_user += other->uid == caller->uid;
         of_caller += other == caller;
     }
-    return queue->jobs.length < WAITING_MAX - (looks_after_it(caller) ? 0 : WAITING_KEPT) &&
+    return queue->jobs.length < WAITING_MAX - (caller->administrator ? 0 : WAITING_KEPT) &&
            of_user < of_user_max && of_caller < WAITING_PER_CALLER_MAX;
 }
 
