@@ -20,8 +20,8 @@ typedef struct HealthSight {
     Fact served;       /* see observe_served() */
     Fact http_healthy; /* verdict of an HTTP check since the last sweep, UNKNOWN = none */
     gboolean is_young; /* it may be on its way: see health_is_young() */
-    /* Its HTTP check is not made, but neither because somebody else listens, nor was its last
-     * answer a bad one. */
+    /* Its HTTP check is not made, and nothing speaks against it: neither was its last answer a bad
+     * one, nor does another listen where its own service has answered before. */
     gboolean is_unasked;
 } HealthSight;
 

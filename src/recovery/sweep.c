@@ -136,19 +136,23 @@ static gboolean is_dying(const HealthNote *note)
     return note && (note->grace || note->asking);
 }
 
+/* Whose service has answered once, and is not what listens now, is not well. Where none ever did (a
+ * proxy of another user stands before it, say), nothing better can be known. */
+static gboolean is_unasked(const HealthNote *note)
+{
+    return note && note->http_unasked && !note->http_ill &&
+           !(note->http_foreign && note->http_answered);
+}
+
 static void judge(Sweep *sweep, Lease *lease, Fact served)
 {
     HealthMonitor *monitor = sweep->monitor;
     HealthNote *note = g_hash_table_lookup(monitor->notes, lease);
     HealthSight sight = {.served = served,
                          .http_healthy = note ? note->http_healthy : FACT_UNKNOWN,
-                         .is_unasked = note && note->http_unasked && !note->http_ill};
+                         .is_unasked = is_unasked(note)};
     HealthVerdict verdict;
 
-    /* Whose service was asked once, and is not what listens now, is not well. Where it never was
-     * (a proxy of another user stands before it, say), nothing better can be known. */
-    if (sight.is_unasked && note->http_foreign && note->http_answered)
-        sight.is_unasked = FALSE;
     /* Its age tells nothing of one that is well, and most are. */
     if (served == FACT_NO || sight.http_healthy == FACT_NO)
         sight.is_young = health_is_young(monitor, lease);
