@@ -270,7 +270,8 @@ static gint64 declared_fds(const guint8 *bytes)
         if (left < 5 || field[1] != 1 || field[3] != '\0')
             return -EBADMSG;
         if (field[2] == 'g') {
-            at += 4 + 1 + (size_t)field[4] + 1; /* beyond the end: sd-bus refuses the message */
+            at += 4 + 1 + (size_t)field[4] +
+                  1; /* where that is beyond the end, sd-bus refuses the message */
             continue;
         }
         if (left < 8 || !memchr("uso", field[2], 3))

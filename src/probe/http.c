@@ -191,7 +191,7 @@ static void tell(HttpCheck *check, HttpVerdict verdict, const char *reason)
 typedef struct Fetch {
     HttpChecker *checker; /* a reference */
     guint32 owner;
-    HttpCheck *check; /* borrowed, NULL = told or cancelled */
+    HttpCheck *check; /* borrowed, NULL = told; once it is cancelled nobody looks */
 } Fetch;
 
 static void arm_pump(HttpChecker *checker);

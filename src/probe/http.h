@@ -90,7 +90,7 @@ gboolean http_url_check(const char *url, guint16 lease_port, const char *lease_a
 HttpChecker *http_checker_new(guint concurrency);
 
 /** http_checker_free: cancels all checks. Blocks until they have ended: some milliseconds, 30 where
- * the module is being loaded. NULL is fine. Returns: NULL. */
+ * the module is being loaded, five seconds where a library hangs. NULL is fine. Returns: NULL. */
 HttpChecker *http_checker_free(HttpChecker *checker);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(HttpChecker, http_checker_free)
 

@@ -38,7 +38,8 @@ struct ManagerJob {
 void job_search(ManagerJob *job);
 
 /**
- * job_take_place: a candidate is found: nobody else may have been granted the same lease meanwhile.
+ * job_take_place: before a search and before the grant: nobody else may have been granted the same
+ * lease since the place was given up.
  * Returns: FALSE where somebody was, or is about to: the job has ended with that lease, or waits.
  */
 gboolean job_take_place(ManagerJob *job);

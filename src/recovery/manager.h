@@ -145,7 +145,8 @@ void manager_release(Manager *manager, GPtrArray *leases, Reason reason, Release
 
 /**
  * manager_undo_grant: from within AllocateDone, where the answer cannot reach the caller: nobody
- * would know of @leases. Tried again where the disk refuses.
+ * would know of @leases (borrowed), which are released. Tried again where the disk refuses. Does
+ * not block.
  */
 void manager_undo_grant(Manager *manager, GPtrArray *leases);
 
